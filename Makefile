@@ -1,0 +1,67 @@
+# Needs Python 3.11 or later, make and a package index; everything else goes into .venv, made on demand.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+# A stamp: older than the pins or the metadata, it has make install again.
+INSTALLED := $(VENV)/.installed
+COMPOSE := docker compose
+UV_VERSION := 0.13.8
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo run test check bench up down constraints clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  ARGS=... is passed on, for example: make demo ARGS=--once"
+
+install: $(INSTALLED) ## .venv with everything pinned in constraints.txt, hashes checked
+
+# Two steps, because pip can't check a hash of a folder: first what is pinned, then ourselves with nothing
+# left to resolve or to download (the build backend is among the pinned).
+$(INSTALLED): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(INSTALLED) ## the whole chain on embedded parts; ARGS=--once ends after it
+	$(BIN)/quartermaster demo $(ARGS)
+
+run: $(INSTALLED) ## the consumer, with the settings of the environment or .env
+	$(BIN)/quartermaster run $(ARGS)
+
+test: check ## check, then every test with embedded parts and branch coverage
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+check: $(INSTALLED) ## linter, formatter, types, folder order, generated documents
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m schemas.documents --check
+
+bench: $(INSTALLED) ## the measured comparisons (benchmarks/)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+up: .env ## Kafka, PostgreSQL, LiteLLM and Quartermaster on Docker, on loopback ports
+	$(COMPOSE) up --build --detach --wait $(ARGS)
+
+down: .env ## stops them; the data stays (ARGS=--volumes removes it)
+	$(COMPOSE) down $(ARGS)
+
+# Throw-away secrets for this machine, made once and never overwritten; the file is not committed.
+.env:
+	deploy/make-env $@
+
+constraints: ## pins every dependency anew, with hashes (ARGS=--upgrade: to the newest allowed)
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	UV_CUSTOM_COMPILE_COMMAND="make constraints" build/lock/bin/uv --no-config pip compile --quiet \
+		--universal --python-version 3.11 --generate-hashes --all-extras --group build \
+		$(ARGS) pyproject.toml --output-file constraints.txt
+
+clean: ## removes .venv, caches and build output
+	rm -rf $(VENV) build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
