@@ -1,0 +1,127 @@
+"""A gate before all tries against LiteLLM, so that an outage spends no event's attempts.
+
+It stands open until someone reports a failure; then one probe decides whether LiteLLM is up at all. While it
+is not, the gate is closed and probes with growing, jittered pauses until one succeeds.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from consumer.litellm.errors import LiteLLMError
+
+FIRST_PAUSE_S: Final = 0.5
+LONGEST_PAUSE_S: Final = 30.0
+
+
+def pause_s(failures: int, random: float) -> float:
+    """Give the pause after so many failed probes in a row.
+
+    Args:
+        failures: Failed probes so far, 1 or more.
+        random: From 0 up to 1; spreads the pause over its upper half, so that instances do not probe in step.
+
+    Returns:
+        Seconds, doubling up to `LONGEST_PAUSE_S`.
+    """
+    whole = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16))
+    return whole * (0.5 + random / 2)
+
+
+class HealthGate:
+    """Whether LiteLLM is worth a try, for all workers of this instance.
+
+    `run` must be running for the gate to move. Everything that is not a function of its arguments is passed
+    in.
+
+    Args:
+        probe: Returns where LiteLLM, our key and its database are up; raises `LiteLLMError` otherwise.
+        random: A number from 0 up to 1.
+        sleep: Waits so many seconds.
+        clock: Monotonic seconds.
+        on_change: Called with the new state whenever the gate opens or closes.
+    """
+
+    def __init__(
+        self,
+        probe: Callable[[], Awaitable[None]],
+        *,
+        random: Callable[[], float],
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        on_change: Callable[[bool], None] | None = None,
+    ) -> None:
+        self._probe = probe
+        self._random = random
+        self._clock = clock
+        self._sleep = sleep
+        self._on_change = on_change
+        self._open = asyncio.Event()
+        self._open.set()
+        self._reported = asyncio.Event()
+        self._closed_at: float | None = None
+        self._last_error: LiteLLMError | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls may be tried."""
+        return self._open.is_set()
+
+    @property
+    def last_error(self) -> LiteLLMError | None:
+        """What the last failed probe met while the gate is closed; None while it is open."""
+        return self._last_error
+
+    @property
+    def closed_for_s(self) -> float:
+        """Seconds since the gate closed; 0 while it is open."""
+        return 0.0 if self._closed_at is None else self._clock() - self._closed_at
+
+    def report_failure(self) -> None:
+        """Have LiteLLM probed.
+
+        A call failed in a way that may mean that it is down. Cheap, and may be repeated.
+        """
+        self._reported.set()
+
+    async def wait_open(self) -> None:
+        """Return as soon as the gate is open."""
+        await self._open.wait()
+
+    async def run(self) -> None:
+        """Move the gate until cancelled."""
+        while True:
+            await self._reported.wait()
+            failures = 0
+            while not await self._is_up():
+                failures += 1
+                self._close()
+                await self._sleep(pause_s(failures, self._random()))
+            # Failures reported meanwhile were of calls begun before this probe.
+            self._reported.clear()
+            self._reopen()
+
+    async def _is_up(self) -> bool:
+        try:
+            await self._probe()
+        except LiteLLMError as error:
+            self._last_error = error
+            return False
+        return True
+
+    def _close(self) -> None:
+        if self._open.is_set():
+            self._open.clear()
+            self._closed_at = self._clock()
+            self._changed()
+
+    def _reopen(self) -> None:
+        self._last_error = None
+        if not self._open.is_set():
+            self._closed_at = None
+            self._open.set()
+            self._changed()
+
+    def _changed(self) -> None:
+        if self._on_change is not None:
+            self._on_change(self.is_open)
