@@ -1,0 +1,71 @@
+import pytest
+from prometheus_client import CollectorRegistry
+
+from consumer.metrics import EventResult, Metrics, Waiting
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(CollectorRegistry())
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(f"quartermaster_{name}", labels)
+
+
+def test_the_metrics_of_the_contract_are_declared(metrics: Metrics) -> None:
+    declared = {one.name: tuple(one.labels) for one in metrics.declarations}
+
+    assert (
+        declared.items()
+        >= {
+            "quartermaster_events_total": ("type", "result"),
+            "quartermaster_outcomes_total": ("type",),
+            "quartermaster_waiting": ("reason",),
+            "quartermaster_waiting_oldest_seconds": ("reason",),
+            "quartermaster_outbox_pending": (),
+            "quartermaster_litellm_requests_total": ("endpoint", "status"),
+        }.items()
+    )
+
+
+def test_every_metric_that_is_registered_is_declared(metrics: Metrics) -> None:
+    collected = {family.name for family in metrics.registry.collect()}
+
+    assert collected == {one.name.removesuffix("_total") for one in metrics.declarations}
+
+
+def test_two_instances_live_in_one_process() -> None:
+    one, other = Metrics(CollectorRegistry()), Metrics(CollectorRegistry())
+    one.outbox_pending(3)
+
+    assert value(one, "outbox_pending") == 3
+    assert value(other, "outbox_pending") == 0
+
+
+def test_events_are_counted_by_type_and_result(metrics: Metrics) -> None:
+    metrics.events({"org.created": 2, "job.completed": 1}, EventResult.ACCEPTED)
+    metrics.events({"org.created": 1}, EventResult.DUPLICATE)
+
+    assert value(metrics, "events_total", type="org.created", result="accepted") == 2
+    assert value(metrics, "events_total", type="org.created", result="duplicate") == 1
+
+
+def test_unknown_types_are_counted_by_name_but_not_without_end(metrics: Metrics) -> None:
+    for number in range(60):
+        metrics.unknown_type(f"made.up.{number}")
+    metrics.unknown_type("made.up.3")
+
+    assert value(metrics, "events_total", type="unknown", result="unknown") == 61
+    assert value(metrics, "unknown_types_total", type="made.up.3") == 2
+    assert value(metrics, "unknown_types_total", type="other") == 10
+
+
+def test_a_reason_nothing_waits_for_any_more_goes_back_to_zero(metrics: Metrics) -> None:
+    metrics.waiting([Waiting("litellm", 4, 12.5)])
+    metrics.waiting([Waiting("organization", 1, 3.0)])
+
+    assert value(metrics, "waiting", reason="litellm") == 0
+    assert value(metrics, "waiting_oldest_seconds", reason="litellm") == 0
+    assert value(metrics, "waiting", reason="organization") == 1
+    assert value(metrics, "waiting_oldest_seconds", reason="organization") == 3
