@@ -6,9 +6,17 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from schemas.dead_letters import DeadLetterReason
+from schemas.decode import PassedOver
+
+if TYPE_CHECKING:
+    from consumer.ingest.batch import Applied
+
+_Name = TypeVar("_Name", bound=str)
 
 _PREFIX: Final = "quartermaster"
 _UNKNOWN: Final = "unknown"
@@ -56,6 +64,7 @@ class Metrics:
         self.declarations: list[Declaration] = []
         self._unknown_names: set[str] = set()
         self._waiting_reasons: set[str] = set()
+        self._lag_topics: set[str] = set()
 
         self._events = self._counter(
             "events",
@@ -95,11 +104,14 @@ class Metrics:
         self._batch_seconds = self._histogram(
             "batch_seconds", "Seconds from a batch's first decode to its commit.", buckets=_SECONDS
         )
-        self._offset_resets = self._counter(
-            "offset_resets",
+        self._offsets_out_of_range = self._counter(
+            "offsets_out_of_range",
             "Partitions read from their earliest record because the committed offset was out of range.",
+            topic="an inbound topic",
         )
-        self._lag = self._gauge("lag", "Records not read yet on the partitions of this instance.")
+        self._lag = self._gauge(
+            "lag", "Records not applied yet on the partitions of this instance.", topic="an inbound topic"
+        )
         self._assigned = self._gauge("assigned_partitions", "Partitions this instance reads; 0: standing by.")
         self._breaker_open = self._gauge(
             "breaker_open", "1 while too many bad records pause the topic, else 0.", topic="an inbound topic"
@@ -126,31 +138,44 @@ class Metrics:
         )
         self._ready = self._gauge("ready", "1 while `/readyz` answers 200, else 0.")
 
-    def events(self, counts: Mapping[str, int], result: EventResult) -> None:
+    def applied(self, applied: "Applied") -> None:
+        """Count what a batch came to, once its transaction is committed."""
+        self.events(applied.accepted, EventResult.ACCEPTED)
+        self.events(applied.duplicates, EventResult.DUPLICATE)
+        self.events(applied.conflicts, EventResult.DEAD_LETTER)
+        rejected = sum(applied.dead_letters.values()) - applied.dead_letters[DeadLetterReason.ID_CONFLICT]
+        self.events({_UNKNOWN: rejected}, EventResult.DEAD_LETTER)
+        self.dead_letters(applied.dead_letters)
+        self.outcomes(applied.outcomes)
+
+    def passed_over(self, record: PassedOver) -> None:
+        """Count a record that is neither an event of ours nor a bad one."""
+        if record.type is None:
+            self._null_records.inc()
+        else:
+            self.unknown_type(record.type)
+
+    def events(self, counts: Mapping[_Name, int], result: EventResult) -> None:
         """Count events of each type that came to `result`; a type that can't be read is "unknown"."""
         for event_type, count in counts.items():
             self._events.labels(event_type, result).inc(count)
 
-    def unknown_type(self, event_type: str, count: int = 1) -> None:
-        """Count events of a type that is not known, by its name."""
-        self._events.labels(_UNKNOWN, EventResult.UNKNOWN).inc(count)
+    def unknown_type(self, event_type: str) -> None:
+        """Count an event of a type that is not known, by its name."""
+        self._events.labels(_UNKNOWN, EventResult.UNKNOWN).inc()
         name = event_type[:_LONGEST_TYPE_NAME]
         if name not in self._unknown_names:
             if len(self._unknown_names) >= _MOST_UNKNOWN_TYPES:
                 name = "other"
             self._unknown_names.add(name)
-        self._unknown_types.labels(name).inc(count)
+        self._unknown_types.labels(name).inc()
 
-    def null_records(self, count: int = 1) -> None:
-        """Count records without a value."""
-        self._null_records.inc(count)
-
-    def dead_letters(self, counts: Mapping[str, int]) -> None:
+    def dead_letters(self, counts: Mapping[_Name, int]) -> None:
         """Count dead letters of each reason."""
         for reason, count in counts.items():
             self._dead_letters.labels(reason).inc(count)
 
-    def outcomes(self, counts: Mapping[str, int]) -> None:
+    def outcomes(self, counts: Mapping[_Name, int]) -> None:
         """Count outcomes of each type, once their transaction is committed."""
         for outcome_type, count in counts.items():
             self._outcomes.labels(outcome_type).inc(count)
@@ -168,19 +193,23 @@ class Metrics:
         self._batch_size.observe(size)
         self._batch_seconds.observe(seconds)
 
-    def offset_reset(self) -> None:
+    def offset_out_of_range(self, topic: str) -> None:
         """Count a partition whose committed offset was out of range."""
-        self._offset_resets.inc()
+        self._offsets_out_of_range.labels(topic).inc()
 
-    def lag(self, records: int) -> None:
-        """Set how many records are still to be read."""
-        self._lag.set(records)
+    def lag(self, records: Mapping[str, int]) -> None:
+        """Set how many records of each topic are still to be applied; a topic not named has none."""
+        for topic in self._lag_topics - records.keys():
+            self._lag.labels(topic).set(0)
+        for topic, count in records.items():
+            self._lag.labels(topic).set(count)
+        self._lag_topics |= records.keys()
 
     def assigned(self, partitions: int) -> None:
         """Set how many partitions this instance reads."""
         self._assigned.set(partitions)
 
-    def breaker(self, topic: str, *, is_open: bool) -> None:
+    def breaker_open(self, topic: str, *, is_open: bool) -> None:
         """Set whether a topic is paused for its bad records."""
         self._breaker_open.labels(topic).set(is_open)
 

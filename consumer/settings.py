@@ -20,6 +20,9 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from schemas.events import EventType
+from schemas.outcomes import Stream
+
 PREFIX: Final = "QM_"
 #: What `run` and `replay` can't do without.
 REQUIRED_TO_RUN: Final = frozenset({"litellm_url", "litellm_master_key", "key_encryption_key"})
@@ -404,6 +407,24 @@ class Settings(BaseSettings):
         """The topics to read, each once, in the order of the settings."""
         named = (self.topic_org_created, self.topic_user_joined, self.topic_job_completed)
         return tuple(dict.fromkeys((*named, *self.topics_also_read)))
+
+    @property
+    def outbound_topics(self) -> Mapping[Stream, str]:
+        """The topic each stream of ours is written to."""
+        return {
+            Stream.PROVISIONING: self.topic_provisioning_outcomes,
+            Stream.CREDITS: self.topic_credits_outcomes,
+            Stream.DEAD_LETTER: self.topic_dead_letters,
+        }
+
+    @property
+    def event_topics(self) -> Mapping[EventType, str]:
+        """The topic each type of event is published to by upstream."""
+        return {
+            EventType.ORG_CREATED: self.topic_org_created,
+            EventType.USER_JOINED: self.topic_user_joined,
+            EventType.JOB_COMPLETED: self.topic_job_completed,
+        }
 
     @property
     def public_url(self) -> str | None:

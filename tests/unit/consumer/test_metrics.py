@@ -1,7 +1,14 @@
+from collections import Counter
+
 import pytest
 from prometheus_client import CollectorRegistry
 
+from consumer.ingest.batch import Applied
 from consumer.metrics import EventResult, Metrics, Waiting
+from schemas.dead_letters import DeadLetterReason
+from schemas.decode import PassedOver
+from schemas.events import EventType
+from schemas.outcomes import OutcomeType
 
 
 @pytest.fixture
@@ -53,8 +60,8 @@ def test_events_are_counted_by_type_and_result(metrics: Metrics) -> None:
 
 def test_unknown_types_are_counted_by_name_but_not_without_end(metrics: Metrics) -> None:
     for number in range(60):
-        metrics.unknown_type(f"made.up.{number}")
-    metrics.unknown_type("made.up.3")
+        metrics.passed_over(PassedOver("unknown_type", f"made.up.{number}"))
+    metrics.passed_over(PassedOver("unknown_type", "made.up.3"))
 
     assert value(metrics, "events_total", type="unknown", result="unknown") == 61
     assert value(metrics, "unknown_types_total", type="made.up.3") == 2
@@ -69,3 +76,35 @@ def test_a_reason_nothing_waits_for_any_more_goes_back_to_zero(metrics: Metrics)
     assert value(metrics, "waiting_oldest_seconds", reason="litellm") == 0
     assert value(metrics, "waiting", reason="organization") == 1
     assert value(metrics, "waiting_oldest_seconds", reason="organization") == 3
+
+
+def test_a_batch_is_counted_as_a_whole(metrics: Metrics) -> None:
+    metrics.applied(
+        Applied(
+            accepted=Counter({EventType.JOB_COMPLETED: 3}),
+            conflicts=Counter({EventType.USER_JOINED: 1}),
+            outcomes=Counter({OutcomeType.CREDITS_DEDUCTED: 3}),
+            dead_letters=Counter({DeadLetterReason.ID_CONFLICT: 1, DeadLetterReason.INVALID_JSON: 2}),
+        )
+    )
+
+    assert value(metrics, "events_total", type="job.completed", result="accepted") == 3
+    assert value(metrics, "events_total", type="user.joined", result="dead_letter") == 1
+    assert value(metrics, "events_total", type="unknown", result="dead_letter") == 2
+    assert value(metrics, "outcomes_total", type="credits.deducted") == 3
+    assert value(metrics, "dead_letters_total", reason="invalid_json") == 2
+
+
+def test_a_topic_read_to_its_end_has_no_lag(metrics: Metrics) -> None:
+    metrics.lag({"a": 5, "b": 1})
+    metrics.lag({"b": 2})
+
+    assert value(metrics, "lag", topic="a") == 0
+    assert value(metrics, "lag", topic="b") == 2
+
+
+def test_null_records_are_no_events(metrics: Metrics) -> None:
+    metrics.passed_over(PassedOver("null", None))
+
+    assert value(metrics, "null_records_total") == 1
+    assert value(metrics, "events_total", type="unknown", result="unknown") is None
