@@ -54,6 +54,11 @@ def _timestamp(value: str) -> str:
     raise PydanticCustomError("timestamp", "must be a timestamp of RFC 3339")
 
 
+def _with_reserved_names(schema: dict[str, Any]) -> None:
+    for name in sorted(RESERVED_NAMES):
+        schema["properties"][name] = {"type": "null", "description": "Reserved."}
+
+
 def _member_by_default(value: Any) -> Any:
     return "member" if value is None else value
 
@@ -87,11 +92,13 @@ JobStatus = Literal["completed", "failed", "cancelled"]
 class EventModel(BaseModel):
     """What the data of all events have in common."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
 class TopLevel(EventModel):
     """What stands directly in `data`, where some names are reserved."""
+
+    model_config = ConfigDict(json_schema_extra=_with_reserved_names)
 
     @model_validator(mode="before")
     @classmethod
@@ -164,11 +171,12 @@ class JobCompleted(TopLevel):
 
 EventData = OrgCreated | UserJoined | JobCompleted
 
-_MODELS: Final[Mapping[EventType, type[EventData]]] = {
+EVENT_DATA: Final[Mapping[EventType, type[EventData]]] = {
     EventType.ORG_CREATED: OrgCreated,
     EventType.USER_JOINED: UserJoined,
     EventType.JOB_COMPLETED: JobCompleted,
 }
+"""The data of each event."""
 
 
 class InvalidData(ValueError):  # noqa: N818 - named for what the record is: its dead letter's reason
@@ -186,6 +194,6 @@ def read_data(type: EventType, data: Mapping[str, object]) -> EventData:  # noqa
         InvalidData: A rule of the contract is broken, or a reserved name is used.
     """
     try:
-        return _MODELS[type].model_validate(data)
+        return EVENT_DATA[type].model_validate(data)
     except ValidationError as error:
         raise InvalidData(describe(error)) from None

@@ -4,11 +4,14 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 USD_PATTERN: Final = r"^-?[0-9]{1,12}(\.[0-9]{1,12})?$"
 """At most 12 digits before the point and 12 after it."""
+
+LIMIT_PATTERN: Final = r"^([0-9]{1,12}(\.[0-9]{1,12})?|-0{1,12}(\.0{1,12})?)$"
+"""The same, never below zero; a zero may bear a minus."""
 
 _SHAPE: Final = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,12})?")
 _MAX_DIGITS: Final = 12
@@ -72,6 +75,9 @@ Usd = Annotated[
 UsdLimit = Annotated[
     str,
     PlainValidator(_usd_limit),
-    WithJsonSchema({"type": ["string", "number"], "pattern": USD_PATTERN.replace("-?", ""), "minimum": 0}),
+    WithJsonSchema({"type": ["string", "number"], "pattern": LIMIT_PATTERN, "minimum": 0}),
 ]
 """The same, never below zero."""
+
+UsdText = Annotated[str, Field(pattern=USD_PATTERN)]
+"""An amount in an outcome, which always is a string."""
