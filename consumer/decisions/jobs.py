@@ -1,0 +1,102 @@
+"""What a finished job costs: the one function that every path to a charge goes through.
+
+Ingest, the drain of waiting jobs and a dry run all call `decide_job` with an organization's state as it
+stands under that organization's row lock, so a job is judged alike however it came.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from schemas.event import InboundEvent
+from schemas.events import JobCompleted
+from schemas.outcomes import OutcomeType, job_facts
+from schemas.transactions import charge_id
+from storage.ledger import EntryKind, LedgerEntry
+from storage.organizations import OrgState, OrgStatus
+
+_SKIP_REASONS = {"failed": "job_failed", "cancelled": "job_cancelled"}
+
+
+@dataclass(frozen=True, slots=True)
+class JobDecision:
+    """What follows from one job: the organization's state after it, at most one entry, one outcome."""
+
+    state: OrgState
+    entry: LedgerEntry | None
+    outcome: OutcomeType
+    data: Mapping[str, object]
+    job_key: UUID
+
+
+def must_wait(state: OrgState) -> bool:
+    """Tell whether a job of this organization waits: it isn't active, or earlier jobs wait still."""
+    return state.status is not OrgStatus.ACTIVE or state.waiting_jobs > 0
+
+
+def decide_job(
+    state: OrgState, event: InboundEvent, *, already_charged: bool, price: int, now: datetime
+) -> JobDecision:
+    """Decide a job of an organization that is active, or whose wait is over.
+
+    Guarantees: at most one charge for each (organization, job); never a part of a price; never below zero; a
+    job that failed or was cancelled costs nothing, and says so before it says it was charged already.
+
+    Args:
+        state: the organization under its lock; one that isn't active means that the job's wait has ended.
+        event: a `job.completed` event.
+        already_charged: whether the ledger holds a charge for this job.
+        price: credits that a completed job costs.
+        now: when this is decided, UTC.
+    """
+    job = event.data
+    assert isinstance(job, JobCompleted)
+    key = charge_id(job.org_id, job.job_id)
+    data = job_facts(event, now)
+
+    if state.status is not OrgStatus.ACTIVE:
+        # Without an organization there is no account, so there is no balance to speak of.
+        reason = "org_not_found" if state.status is OrgStatus.UNKNOWN else "org_not_active"
+        data |= {"reason": reason, "required": price if job.status == "completed" else 0, "available": None}
+        return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_FAILED, data, key)
+
+    skipped = _SKIP_REASONS.get(job.status)
+    if skipped is not None:
+        data |= {"reason": skipped, "credits_balance": state.balance}
+        return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_SKIPPED, data, key)
+    if already_charged:
+        data |= {
+            "reason": "job_already_charged",
+            "transaction_id": str(key),
+            "credits_balance": state.balance,
+        }
+        return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_SKIPPED, data, key)
+    if state.balance < price:
+        data |= {"reason": "insufficient_credits", "required": price, "available": state.balance}
+        return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_FAILED, data, key)
+
+    after = replace(
+        state, balance=state.balance - price, charges=state.charges + 1, entries=state.entries + 1
+    )
+    entry = LedgerEntry(
+        transaction_id=key,
+        org_id=job.org_id,
+        entry=after.entries,
+        kind=EntryKind.CHARGE,
+        credits=-price,
+        balance_after=after.balance,
+        sequence=after.charges,
+        job_id=job.job_id,
+        reason=None,
+        corrects=None,
+        created_at=now,
+    )
+    data |= {
+        "transaction_id": str(key),
+        "credits": price,
+        "balance_before": state.balance,
+        "balance_after": after.balance,
+        "sequence": after.charges,
+    }
+    return JobDecision(after, entry, OutcomeType.CREDITS_DEDUCTED, data, key)

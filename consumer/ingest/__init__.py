@@ -1,0 +1,1 @@
+"""From Kafka into the database: decode, dedupe, charge, keep what must wait, then commit the offsets."""

@@ -1,0 +1,301 @@
+"""One batch, one transaction: identities, charges, waiting rows, outcomes and dead letters together.
+
+Everything an event causes at ingest stands in the database after this transaction, or nothing does. That is
+what lets offsets be committed afterwards without a thought for what is still under way: nothing is.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from consumer.decisions.jobs import decide_job, must_wait
+from schemas.dead_letters import DeadLetterReason, dead_letter_digest
+from schemas.decode import IncomingRecord, Rejected
+from schemas.event import InboundEvent
+from schemas.events import EventType
+from schemas.outcomes import EncodedOutcome, Origin, OutcomeType, cause_of, encode_outcome
+from schemas.transactions import charge_id
+from storage import identities, inbox, ledger, organizations, outbox
+from storage.dead_letters import DeadLetter
+from storage.inbox import NewInboxRow, WaitReason
+from storage.ledger import LedgerEntry
+from storage.organizations import OrgState, OrgStatus
+
+EVENTS_PER_TURN = 50
+"""After how many events of pure computation the event loop gets its turn (heartbeats, the next fetch)."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestPolicy:
+    """The settings that decide what an event does at ingest."""
+
+    our_source: str
+    credits_per_job: int
+    dependency_wait: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A valid event with the record that brought it, kept in case the event turns out to conflict."""
+
+    event: InboundEvent
+    record: IncomingRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRecord:
+    """A record that is no valid event, with what is wrong with it."""
+
+    rejected: Rejected
+    record: IncomingRecord
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a batch came to, for metrics and for waking those who go on with it."""
+
+    accepted: Counter[EventType] = field(default_factory=Counter)
+    duplicates: Counter[EventType] = field(default_factory=Counter)
+    conflicts: Counter[EventType] = field(default_factory=Counter)
+    outcomes: Counter[OutcomeType] = field(default_factory=Counter)
+    dead_letters: Counter[DeadLetterReason] = field(default_factory=Counter)
+    needs_provisioning: bool = False
+    needs_draining: bool = False
+
+    def __add__(self, other: "Applied") -> "Applied":
+        """Return what two parts of one batch came to together."""
+        return Applied(
+            accepted=self.accepted + other.accepted,
+            duplicates=self.duplicates + other.duplicates,
+            conflicts=self.conflicts + other.conflicts,
+            outcomes=self.outcomes + other.outcomes,
+            dead_letters=self.dead_letters + other.dead_letters,
+            needs_provisioning=self.needs_provisioning or other.needs_provisioning,
+            needs_draining=self.needs_draining or other.needs_draining,
+        )
+
+
+async def apply_batch(
+    tx: AsyncConnection,
+    received: Sequence[Received],
+    rejected: Sequence[RejectedRecord],
+    *,
+    policy: IngestPolicy,
+    origin: Origin,
+    now: datetime,
+) -> Applied:
+    """Apply a batch within the transaction `tx`; all of it takes effect, or none.
+
+    Guarantees: an identity that is known has no effect; the same identity with other data becomes a dead
+    letter; jobs of one organization are judged in the order of `received`; rows are locked in sorted order.
+
+    Args:
+        tx: an open transaction.
+        received: valid events, in the order in which they were read.
+        rejected: records that are no valid events.
+        policy: the settings that decide.
+        origin: how the events came here.
+        now: when this is decided, UTC, on the database's clock.
+
+    Raises:
+        storage.database.DataRefused: the database refuses some record's data; nothing was applied.
+    """
+    applied = Applied()
+    fresh, conflicting = await _resolve_identities(tx, received, applied)
+    await _apply_events(tx, fresh, policy=policy, origin=origin, now=now, applied=applied)
+
+    letters = [dead_letter_of(r.record, r.rejected, origin=origin, now=now) for r in rejected]
+    letters += [dead_letter_of(r.record, _conflict(r.event), origin=origin, now=now) for r in conflicting]
+    if letters:
+        stored = await outbox.append_dead_letters(tx, letters)
+        applied.dead_letters.update(
+            letter.reason for letter, new in zip(letters, stored, strict=True) if new
+        )
+    return applied
+
+
+async def _resolve_identities(
+    tx: AsyncConnection, received: Sequence[Received], applied: Applied
+) -> tuple[list[Received], list[Received]]:
+    """Split events into those seen for the first time and those that contradict an earlier one."""
+    first: dict[UUID, bytes] = {}
+    for one in received:
+        first.setdefault(one.event.identity, one.event.fingerprint)
+    if not first:
+        return [], []
+    registered = await identities.register(tx, sorted(first.items()))
+
+    fresh: list[Received] = []
+    conflicting: list[Received] = []
+    unseen = set(registered.new)
+    for one in received:
+        event = one.event
+        if event.identity in unseen:
+            unseen.discard(event.identity)
+            applied.accepted[event.type] += 1
+            fresh.append(one)
+        elif event.fingerprint == registered.known.get(event.identity, first[event.identity]):
+            applied.duplicates[event.type] += 1
+        else:
+            applied.conflicts[event.type] += 1
+            conflicting.append(one)
+    return fresh, conflicting
+
+
+async def _apply_events(
+    tx: AsyncConnection,
+    fresh: Sequence[Received],
+    *,
+    policy: IngestPolicy,
+    origin: Origin,
+    now: datetime,
+    applied: Applied,
+) -> None:
+    if not fresh:
+        return
+    before = await organizations.lock(tx, sorted({one.event.org_id for one in fresh}))
+    states = dict(before)
+    jobs = [one.event for one in fresh if one.event.type is EventType.JOB_COMPLETED]
+    charged = await ledger.charged(tx, sorted({_job_key(job) for job in jobs})) if jobs else set()
+
+    entries: list[LedgerEntry] = []
+    outcomes: list[EncodedOutcome] = []
+    rows: list[NewInboxRow] = []
+    arriving: set[str] = set()
+    for number, one in enumerate(fresh, start=1):
+        event = one.event
+        state = states[event.org_id]
+        if event.type is EventType.JOB_COMPLETED and not must_wait(state):
+            key = _job_key(event)
+            decision = decide_job(
+                state, event, already_charged=key in charged, price=policy.credits_per_job, now=now
+            )
+            states[event.org_id] = decision.state
+            if decision.entry is not None:
+                entries.append(decision.entry)
+                charged.add(key)
+            outcomes.append(
+                encode_outcome(
+                    decision.outcome,
+                    decision.data,
+                    org_id=event.org_id,
+                    cause=cause_of(event),
+                    decided_at=now,
+                    origin=origin,
+                    round=1,
+                    our_source=policy.our_source,
+                    job_key=key,
+                )
+            )
+        else:
+            states[event.org_id], row = keep(state, event, policy=policy, origin=origin, now=now)
+            rows.append(row)
+            if states[event.org_id].status is not state.status:
+                arriving.add(event.org_id)
+        if number % EVENTS_PER_TURN == 0:
+            await asyncio.sleep(0)
+
+    if entries:
+        await ledger.append(tx, entries)
+    if rows:
+        await inbox.add(tx, rows)
+    if arriving:
+        # Their org.created is in the database now: whoever waits for it waits without a deadline.
+        await inbox.hold_dependents(tx, sorted(arriving))
+    if outcomes:
+        await outbox.append_outcomes(tx, outcomes)
+    changed = [state for org_id, state in states.items() if state != before[org_id]]
+    if changed:
+        await organizations.save(tx, changed)
+
+    applied.outcomes.update(outcome.type for outcome in outcomes)
+    applied.needs_provisioning = any(row.type is not EventType.JOB_COMPLETED for row in rows)
+    applied.needs_draining = any(
+        row.type is EventType.JOB_COMPLETED and states[row.org_id].status is OrgStatus.ACTIVE for row in rows
+    )
+
+
+def keep(
+    state: OrgState, event: InboundEvent, *, policy: IngestPolicy, origin: Origin, now: datetime
+) -> tuple[OrgState, NewInboxRow]:
+    """Return the row that keeps an event which must wait or needs LiteLLM, and the state with it.
+
+    An `org.created` starts provisioning. A dependent of an organization of which no `org.created` is in hand
+    gets the deadline of its wait; one that is being provisioned has none.
+    """
+    due_at: datetime | None = now
+    reason = WaitReason.TURN
+    if event.type is EventType.ORG_CREATED:
+        if state.status in {OrgStatus.UNKNOWN, OrgStatus.FAILED}:
+            state = replace(state, status=OrgStatus.PROVISIONING, failed_at=None)
+    elif state.status is not OrgStatus.ACTIVE:
+        reason = WaitReason.ORGANIZATION
+        due_at = None if state.status is OrgStatus.PROVISIONING else now + policy.dependency_wait
+    if event.type is EventType.JOB_COMPLETED:
+        state = replace(state, waiting_jobs=state.waiting_jobs + 1)
+    row = NewInboxRow(
+        identity=event.identity,
+        org_id=event.org_id,
+        type=event.type,
+        subject=event.subject,
+        reason=reason,
+        origin=origin,
+        round=1,
+        stored_at=now,
+        due_at=due_at,
+        event=event.stored,
+    )
+    return state, row
+
+
+def dead_letter_of(
+    record: IncomingRecord, rejected: Rejected, *, origin: Origin, now: datetime
+) -> DeadLetter:
+    """Return the dead letter of a record: its bytes and headers untouched, beside what is wrong with it."""
+    return DeadLetter(
+        digest=dead_letter_digest(record.topic, record.partition, record.offset, record.value),
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp_ms,
+        key=record.key,
+        value=record.value,
+        headers=record.headers,
+        reason=rejected.reason,
+        error=rejected.error,
+        event_id=rejected.event_id,
+        event_source=rejected.event_source,
+        event_type=rejected.event_type,
+        dead_lettered_at=now,
+        origin=origin,
+    )
+
+
+def unprocessable(event: InboundEvent, error: str) -> Rejected:
+    """Return the rejection of a valid event whose data the database refuses."""
+    return Rejected(
+        reason=DeadLetterReason.UNPROCESSABLE,
+        error=error,
+        event_id=event.id,
+        event_source=event.source,
+        event_type=event.type,
+    )
+
+
+def _conflict(event: InboundEvent) -> Rejected:
+    return Rejected(
+        reason=DeadLetterReason.ID_CONFLICT,
+        error="id: an event with this source and id but other data was accepted before",
+        event_id=event.id,
+        event_source=event.source,
+        event_type=event.type,
+    )
+
+
+def _job_key(event: InboundEvent) -> UUID:
+    return charge_id(event.org_id, event.subject)

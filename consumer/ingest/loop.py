@@ -1,0 +1,423 @@
+"""The consumer's loop: fetch, decode, apply in one transaction, commit the offsets, go on.
+
+The next fetch is under way while a batch is applied. No offset is committed before the transaction that
+holds what its record caused, so a crash anywhere repeats at most what the identities then pass over.
+"""
+
+import asyncio
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
+from aiokafka.structs import ConsumerRecord, TopicPartition
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from consumer.ingest.batch import (
+    Applied,
+    IngestPolicy,
+    Received,
+    RejectedRecord,
+    apply_batch,
+    unprocessable,
+)
+from consumer.ingest.breaker import TRIAL, Breaker
+from consumer.ingest.drain import wait_for_any
+from consumer.ingest.records import Decoded, decode_all
+from consumer.ingest.status import IngestStatus
+from consumer.metrics import Metrics
+from schemas.decode import PassedOver, Rejected
+from schemas.event import InboundEvent
+from schemas.outcomes import Origin
+from storage.database import Clock, Database, DatabaseUnavailable, DataRefused, database_now
+
+log = structlog.get_logger(__name__)
+
+FETCH_WAIT_MS = 200
+TRIAL_WAIT_S = 2.0
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+LAG_CHECK_S = 5.0
+BROKER_TIMEOUT_S = 10.0
+
+Fetched = dict[TopicPartition, list[ConsumerRecord]]
+
+
+@dataclass(frozen=True, slots=True)
+class IngestLimits:
+    """How much is taken at once."""
+
+    max_event_bytes: int
+    max_batch_records: int = 1000
+    breaker_bad: int | None = 100
+    """Bad records among a topic's last 200 that stop it; None: no breaker."""
+    breaker_pause: float = 60.0
+
+
+class Ingest:
+    """Reads the inbound topics as one member of the consumer group until told to stop."""
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        database: Database,
+        policy: IngestPolicy,
+        limits: IngestLimits,
+        *,
+        metrics: Metrics,
+        status: IngestStatus,
+        on_applied: Callable[[Applied], None],
+        clock: Clock = database_now,
+        monotonic: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Wire the loop to a started consumer (`auto_offset_reset="none"`) and to a database."""
+        self._consumer = consumer
+        self._database = database
+        self._policy = policy
+        self._limits = limits
+        self._metrics = metrics
+        self._status = status
+        self._on_applied = on_applied
+        self._clock = clock
+        self._monotonic = monotonic
+        self._jitter = jitter
+        self._breakers: dict[str, Breaker] = {}
+        self._stop = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop` is set; the batch in hand is finished and its offsets are committed first."""
+        self._stop = stop
+        self._status.waiting_for = None
+        self._status.progress_at = self._monotonic()
+        fetch = asyncio.ensure_future(self._fetch())
+        watch = asyncio.ensure_future(self._watch_lag())
+        try:
+            while not stop.is_set():
+                await self._try_open_breakers(fetch)
+                fetched = await fetch
+                fetch = asyncio.ensure_future(self._fetch())
+                if not fetched:
+                    continue
+                fetch = await self._handle(fetched, fetch)
+        finally:
+            for task in (fetch, watch):
+                task.cancel()
+            await asyncio.gather(fetch, watch, return_exceptions=True)
+
+    async def _fetch(self) -> Fetched:
+        """Return what is waiting, at most one batch of it; {} after a short wait for nothing."""
+        try:
+            fetched: Fetched = await self._consumer.getmany(
+                timeout_ms=FETCH_WAIT_MS, max_records=self._limits.max_batch_records
+            )
+        except NoOffsetForPartitionError as error:
+            await self._start_at_beginning(error.args[0], out_of_range=False)
+        except OffsetOutOfRangeError as error:
+            for partition in error.args[0]:
+                await self._start_at_beginning(partition, out_of_range=True)
+        except KafkaError as error:
+            log.warning("fetch_failed", error=str(error) or type(error).__name__)
+            await asyncio.sleep(1)
+        else:
+            return fetched
+        return {}
+
+    async def _start_at_beginning(self, partition: TopicPartition, *, out_of_range: bool) -> None:
+        if out_of_range:
+            self._metrics.offset_out_of_range(partition.topic)
+            log.warning(
+                "offset_out_of_range", topic=partition.topic, partition=partition.partition, reset="earliest"
+            )
+        try:
+            await self._consumer.seek_to_beginning(partition)
+        except IllegalStateError:
+            return  # the partition went to another member meanwhile
+
+    # -- one fetch ----------------------------------------------------------------------------------------
+
+    async def _handle(
+        self, fetched: Fetched, following: "asyncio.Future[Fetched]"
+    ) -> "asyncio.Future[Fetched]":
+        """Apply one fetch; return the fetch to take next."""
+        decoded = await self._decode(fetched)
+        admitted, stopped = self._admit(decoded)
+        for batch in _in_bytes(admitted, MAX_BATCH_BYTES):
+            if not await self._apply_and_commit(batch):
+                return following
+        if stopped:
+            following = await self._hold_back(stopped, following)
+        return following
+
+    async def _decode(self, fetched: Fetched) -> list[Decoded]:
+        decoded: list[Decoded] = []
+        for partition, records in fetched.items():
+            decoded += await decode_all(partition, records, max_bytes=self._limits.max_event_bytes)
+        return decoded
+
+    def _admit(self, decoded: Sequence[Decoded]) -> tuple[list[Decoded], dict[TopicPartition, int]]:
+        """Split off what a breaker stops: per partition the first offset that is not to be taken."""
+        if self._limits.breaker_bad is None:
+            return list(decoded), {}
+        admitted: list[Decoded] = []
+        stopped: dict[TopicPartition, int] = {}
+        now = self._monotonic()
+        for one in decoded:
+            breaker = self._breaker(one.partition.topic)
+            if breaker.is_open:
+                stopped.setdefault(one.partition, one.record.offset)
+                continue
+            admitted.append(one)
+            if breaker.observe(bad=one.bad, now=now):
+                self._opened(one.partition.topic)
+        return admitted, stopped
+
+    def _breaker(self, topic: str) -> Breaker:
+        breaker = self._breakers.get(topic)
+        if breaker is None:
+            assert self._limits.breaker_bad is not None
+            breaker = Breaker(bad_limit=self._limits.breaker_bad, pause=self._limits.breaker_pause)
+            self._breakers[topic] = breaker
+        return breaker
+
+    # -- apply --------------------------------------------------------------------------------------------
+
+    async def _apply_and_commit(self, batch: Sequence[Decoded]) -> bool:
+        """Apply a batch and commit its offsets; False where we were stopped before it was applied."""
+        received = [Received(d.meaning, d.record) for d in batch if isinstance(d.meaning, InboundEvent)]
+        rejected = [RejectedRecord(d.meaning, d.record) for d in batch if isinstance(d.meaning, Rejected)]
+        pauses = growing_pauses(self._jitter)
+        while True:
+            try:
+                applied = await self._apply(received, rejected)
+                break
+            except DatabaseUnavailable as error:
+                if not self._status.database_away:
+                    log.warning("database_unavailable", error=str(error), holding=len(batch))
+                    self._status.database_away = True
+                await wait_for_any(self._stop, timeout=next(pauses))
+                if self._stop.is_set():
+                    return False
+        if self._status.database_away:
+            log.info("database_back")
+            self._status.database_away = False
+        self._count(batch, applied)
+        self._on_applied(applied)
+        await self._commit({d.partition: d.record.offset + 1 for d in batch})
+        self._status.progress_at = self._monotonic()
+        return True
+
+    async def _apply(self, received: Sequence[Received], rejected: Sequence[RejectedRecord]) -> Applied:
+        """Apply a batch in one transaction; where the database refuses its data, find the guilty record.
+
+        A batch that is refused is halved until the one record stands alone; that one becomes a dead letter.
+        """
+        if not received and not rejected:
+            return Applied()
+
+        async def work(tx: AsyncConnection) -> Applied:
+            return await apply_batch(
+                tx,
+                received,
+                rejected,
+                policy=self._policy,
+                origin=Origin.LIVE,
+                now=await self._clock(tx),
+            )
+
+        try:
+            return await self._database.run(work)
+        except DataRefused as error:
+            if len(received) + len(rejected) <= 1:
+                if not received:
+                    raise
+                guilty = received[0]
+                log.warning("event_unprocessable", topic=guilty.record.topic, offset=guilty.record.offset)
+                self._count_against_breaker(guilty.record.topic)
+                return await self._apply(
+                    [], [RejectedRecord(unprocessable(guilty.event, str(error)), guilty.record)]
+                )
+        middle, edge = len(received) // 2, len(rejected) // 2
+        if len(received) == 1:
+            middle = 1
+        first = await self._apply(received[:middle], rejected[:edge])
+        second = await self._apply(received[middle:], rejected[edge:])
+        return first + second
+
+    async def _commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit offsets of partitions that are still ours; a refusal only means a harmless redelivery."""
+        assigned = self._consumer.assignment()
+        ours = {partition: offset for partition, offset in offsets.items() if partition in assigned}
+        if not ours:
+            return
+        try:
+            async with asyncio.timeout(BROKER_TIMEOUT_S):
+                await self._consumer.commit(ours)
+        except (KafkaError, TimeoutError) as error:
+            log.info("offsets_not_committed", error=str(error) or type(error).__name__)
+
+    def _count(self, batch: Sequence[Decoded], applied: Applied) -> None:
+        for one in batch:
+            if isinstance(one.meaning, PassedOver):
+                self._metrics.passed_over(one.meaning)
+        self._metrics.applied(applied)
+
+    # -- breaker ------------------------------------------------------------------------------------------
+
+    def _count_against_breaker(self, topic: str) -> None:
+        """Count a record as bad that only the database could tell."""
+        if self._limits.breaker_bad is not None and self._breaker(topic).observe(
+            bad=True, now=self._monotonic()
+        ):
+            self._opened(topic)
+
+    def _opened(self, topic: str) -> None:
+        self._status.open_breakers.add(topic)
+        self._metrics.breaker_open(topic, is_open=True)
+        log.error("breaker_opened", topic=topic, bad=self._limits.breaker_bad)
+
+    async def _hold_back(
+        self, stopped: dict[TopicPartition, int], following: "asyncio.Future[Fetched]"
+    ) -> "asyncio.Future[Fetched]":
+        """Pause the stopped topics and go back to the first record that was not taken."""
+        topics = {partition.topic for partition in stopped}
+        self._pause(topics)
+        fetched = await following
+        for partition in [p for p in fetched if p.topic in topics]:
+            stopped.setdefault(partition, fetched.pop(partition)[0].offset)
+        self._seek(stopped)
+        return _done(fetched)
+
+    def _pause(self, topics: set[str]) -> None:
+        self._consumer.pause(*(p for p in self._consumer.assignment() if p.topic in topics))
+
+    def _seek(self, offsets: Mapping[TopicPartition, int]) -> None:
+        assigned = self._consumer.assignment()
+        for partition, offset in offsets.items():
+            if partition in assigned:
+                self._consumer.seek(partition, offset)
+
+    async def _try_open_breakers(self, fetch: "asyncio.Future[Fetched]") -> None:
+        """Keep stopped topics paused through rebalances, and let ten records through where it is time."""
+        if not self._status.open_breakers:
+            return
+        self._pause(self._status.open_breakers)
+        due = [t for t in self._status.open_breakers if self._breaker(t).trial_due(self._monotonic())]
+        if due:
+            await asyncio.wait([fetch])  # two fetches at once would share the records between them
+        for topic in due:
+            await self._trial(topic)
+
+    async def _trial(self, topic: str) -> None:
+        breaker = self._breaker(topic)
+        partitions = [p for p in self._consumer.assignment() if p.topic == topic]
+        taken: list[Decoded] = []
+        if partitions:
+            self._consumer.resume(*partitions)
+            taken = await self._take_for_trial(partitions)
+            self._consumer.pause(*partitions)
+        for one in taken:
+            breaker.observe(bad=one.bad, now=self._monotonic())
+        if taken and not await self._apply_and_commit(taken):
+            return
+        breaker.trial_over(self._monotonic())
+        if breaker.is_open:
+            log.warning("breaker_still_open", topic=topic, tried=len(taken))
+            return
+        self._status.open_breakers.discard(topic)
+        self._metrics.breaker_open(topic, is_open=False)
+        self._consumer.resume(*partitions)
+        log.info("breaker_closed", topic=topic)
+
+    async def _take_for_trial(self, partitions: Sequence[TopicPartition]) -> list[Decoded]:
+        taken: list[Decoded] = []
+        deadline = self._monotonic() + TRIAL_WAIT_S
+        while len(taken) < TRIAL and self._monotonic() < deadline and not self._stop.is_set():
+            try:
+                fetched = await self._consumer.getmany(
+                    *partitions, timeout_ms=FETCH_WAIT_MS, max_records=TRIAL - len(taken)
+                )
+            except KafkaError as error:
+                log.warning("fetch_failed", error=str(error) or type(error).__name__)
+                break
+            taken += await self._decode(fetched)
+        return taken
+
+    # -- lag ----------------------------------------------------------------------------------------------
+
+    async def _watch_lag(self) -> None:
+        """Ask the broker how far its topics reach: a consumer that stopped silently shows up nowhere else."""
+        while True:
+            try:
+                async with asyncio.timeout(BROKER_TIMEOUT_S):
+                    await self._measure_lag()
+            except (KafkaError, TimeoutError) as error:
+                log.debug("lag_unknown", error=str(error) or type(error).__name__)
+            await asyncio.sleep(LAG_CHECK_S)
+
+    async def _measure_lag(self) -> None:
+        consumer = self._consumer
+        partitions = sorted(consumer.assignment() - consumer.paused())
+        if not partitions:
+            await consumer.topics()
+            self._status.broker_seen_at = self._status.progress_at = self._monotonic()
+            self._status.lag = 0
+            self._metrics.lag({})
+            return
+        ends = await consumer.end_offsets(partitions)
+        self._status.broker_seen_at = self._monotonic()
+        lag: dict[str, int] = defaultdict(int)
+        for partition in partitions:
+            if partition in consumer.assignment():
+                position = await consumer.position(partition)
+                lag[partition.topic] += max(0, ends[partition] - position)
+        self._status.lag = sum(lag.values())
+        self._metrics.lag(lag)
+        if self._status.lag == 0 and not self._status.database_away:
+            self._status.progress_at = self._monotonic()
+
+
+def growing_pauses(jitter: Callable[[], float], *, first: float = 0.25, most: float = 10.0) -> "_Pauses":
+    """Return an endless series of pauses in seconds: each twice the last up to `most`, each jittered."""
+    return _Pauses(jitter, first, most)
+
+
+class _Pauses:
+    def __init__(self, jitter: Callable[[], float], first: float, most: float) -> None:
+        self._jitter, self._next, self._most = jitter, first, most
+
+    def __iter__(self) -> "_Pauses":
+        return self
+
+    def __next__(self) -> float:
+        pause = self._next
+        self._next = min(self._most, pause * 2)
+        return pause * (0.5 + self._jitter() / 2)
+
+
+def _in_bytes(decoded: Sequence[Decoded], limit: int) -> list[list[Decoded]]:
+    """Cut a fetch into batches of at most `limit` bytes of values (one record at least)."""
+    batches: list[list[Decoded]] = []
+    size = limit + 1
+    for one in decoded:
+        length = len(one.record.value or b"")
+        if size + length > limit:
+            batches.append([])
+            size = 0
+        batches[-1].append(one)
+        size += length
+    return batches
+
+
+def _done(fetched: Fetched) -> "asyncio.Future[Fetched]":
+    future: asyncio.Future[Fetched] = asyncio.get_running_loop().create_future()
+    future.set_result(fetched)
+    return future
