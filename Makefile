@@ -34,7 +34,7 @@ run: $(INSTALLED) ## the consumer, with the settings of the environment or .env
 	$(BIN)/quartermaster run $(ARGS)
 
 test: check ## check, then every test with embedded parts and branch coverage
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	QM_TEST_CONTAINERS=0 $(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 
 check: $(INSTALLED) ## linter, formatter, types, folder order, generated documents
 	$(BIN)/ruff check .

@@ -1,0 +1,196 @@
+"""The parts the tests run on, and databases and topics of each test's own.
+
+Where a part comes from is told in the run's header; `tests.parts.choice` says how it is chosen.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.parts.choice import PARTS, POSTGRES, Part, required
+
+# What belongs to the product is imported where a fixture needs it: a header and the choice of parts have
+# to work, and plain unit tests to run, whatever is broken elsewhere.
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+    from storage.database import Database
+    from tests.parts.kafka import TopicFactory, Topics
+    from tests.parts.litellm import Proxy
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "real(*parts): needs the named parts themselves (kafka, litellm), no embedded ones"
+    )
+    # The settings of whoever runs the tests are no part of any test.
+    for variable in [
+        name for name in os.environ if name.startswith("QM_") and not name.startswith("QM_TEST_")
+    ]:
+        del os.environ[variable]
+    try:
+        names = required()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+    missing = [str(PARTS[name]) for name in sorted(names) if not PARTS[name].is_real]
+    if missing:
+        raise pytest.UsageError(f"required, but not there: {'; '.join(missing)}")
+
+
+def pytest_report_header() -> list[str]:
+    return [str(part) for part in PARTS.values()]
+
+
+def _parts_of(item: pytest.Item) -> set[Part]:
+    """The parts a test leads to, by its fixtures and its mark."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    named = {name for mark in item.iter_markers("real") for name in mark.args}
+    parts = {part for part in PARTS.values() if part.name in named or part.fixtures & fixtures}
+    callspec = getattr(item, "callspec", None)
+    if callspec is not None and "postgresql" in callspec.params.values():
+        parts.add(POSTGRES)
+    return parts
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("real"):
+        for name in mark.args:
+            if not PARTS[name].is_real:
+                pytest.skip(f"needs a real part, got {PARTS[name]}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    parts = {part.name for part in _parts_of(item)} & required()
+    if report.skipped and parts and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, although {', '.join(sorted(parts))} is required: {report.longrepr}"
+    return report
+
+
+# --- Kafka ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def kafka_address() -> Iterator[str]:
+    """HOST:PORT of the broker, shared by all tests: use topics and group names of your own."""
+    from tests.parts.kafka import kafka  # noqa: PLC0415
+
+    with kafka() as address:
+        yield address
+
+
+@pytest.fixture
+async def topic_factory(kafka_address: str) -> "AsyncIterator[TopicFactory]":
+    """``await topic_factory.create("name", ..., partitions=6)``: topics of this test alone."""
+    from tests.parts.kafka import TopicFactory  # noqa: PLC0415
+
+    async with TopicFactory(kafka_address) as factory:
+        yield factory
+
+
+@pytest.fixture
+async def topics(topic_factory: "TopicFactory") -> "Topics":
+    """All six topics, six partitions each, of this test alone."""
+    return await topic_factory.create_all()
+
+
+# --- Databases ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> "Iterator[URL]":
+    """The server's maintenance database (an SQLAlchemy URL, asyncpg); skips where there is no server."""
+    if not POSTGRES.is_real:
+        pytest.skip(str(POSTGRES))
+    from tests.parts.databases import postgres  # noqa: PLC0415
+
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _postgres_template(postgres_url: "URL") -> Iterator[str]:
+    """A migrated database to copy: a copy takes a fraction of the migrations' time."""
+    from tests.parts.databases import migrated, run_apart, temporary_database  # noqa: PLC0415
+
+    with contextlib.ExitStack() as stack:
+        template = temporary_database(postgres_url)
+        url = run_apart(template.__aenter__())
+        stack.callback(lambda: run_apart(template.__aexit__(None, None, None)))
+        run_apart(migrated(url.render_as_string(hide_password=False)))
+        yield str(url.database)
+
+
+@pytest.fixture(scope="session")
+def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated file to copy."""
+    from tests.parts.databases import migrated, run_apart  # noqa: PLC0415
+
+    path = tmp_path_factory.mktemp("template") / "quartermaster.db"
+    run_apart(migrated(f"sqlite+aiosqlite:///{path}"))
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    """Each database in turn; ``@pytest.mark.parametrize("dialect", ["sqlite"])`` narrows a test to one."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def empty_database_url(
+    dialect: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[str]:
+    """A database of this test alone, without any table."""
+    if dialect == "sqlite":
+        yield f"sqlite+aiosqlite:///{tmp_path / 'empty.db'}"
+        return
+    server = request.getfixturevalue("postgres_url")
+    from tests.parts.databases import temporary_database  # noqa: PLC0415
+
+    async with temporary_database(server) as url:
+        yield url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+async def database_url(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """A database of this test alone, migrated and empty; once on SQLite, once on PostgreSQL."""
+    if dialect == "sqlite":
+        path = tmp_path / "quartermaster.db"
+        shutil.copyfile(request.getfixturevalue("_sqlite_template"), path)
+        yield f"sqlite+aiosqlite:///{path}"
+        return
+    server, template = request.getfixturevalue("postgres_url"), request.getfixturevalue("_postgres_template")
+    from tests.parts.databases import temporary_database  # noqa: PLC0415
+
+    async with temporary_database(server, template=template) as url:
+        yield url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+async def database(database_url: str) -> "AsyncIterator[Database]":
+    """A connection to `database_url`, closed at the end."""
+    from storage.database import Database  # noqa: PLC0415
+
+    connected = await Database.connect(database_url)
+    yield connected
+    await connected.close()
+
+
+# --- LiteLLM --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def litellm() -> "Iterator[Proxy]":
+    """LiteLLM's address and master key, shared by all tests: use ids of your own."""
+    from tests.parts.litellm import litellm as start  # noqa: PLC0415
+
+    with start() as proxy:
+        yield proxy
