@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from consumer.decisions.jobs import decide_job
 from consumer.ingest.batch import Applied, IngestPolicy
 from consumer.metrics import Metrics
+from consumer.pauses import wait_for_any
 from schemas.event import from_stored
 from schemas.outcomes import cause_of, encode_outcome
 from schemas.transactions import charge_id
@@ -135,13 +136,3 @@ class Drain:
                 self._metrics.outcomes(applied.outcomes)
                 self._on_outcomes()
         return worked
-
-
-async def wait_for_any(*events: asyncio.Event, timeout: float) -> None:  # noqa: ASYNC109 -- the pause is the point
-    """Return when one of the events is set, or after `timeout` seconds."""
-    waiters = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waiters, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for waiter in waiters:
-            waiter.cancel()

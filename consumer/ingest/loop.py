@@ -31,10 +31,10 @@ from consumer.ingest.batch import (
     unprocessable,
 )
 from consumer.ingest.breaker import TRIAL, Breaker
-from consumer.ingest.drain import wait_for_any
 from consumer.ingest.records import Decoded, decode_all
 from consumer.ingest.status import IngestStatus
 from consumer.metrics import Metrics
+from consumer.pauses import growing_pauses, wait_for_any
 from schemas.decode import PassedOver, Rejected
 from schemas.event import InboundEvent
 from schemas.outcomes import Origin
@@ -383,24 +383,6 @@ class Ingest:
         self._metrics.lag(lag)
         if self._status.lag == 0 and not self._status.database_away:
             self._status.progress_at = self._monotonic()
-
-
-def growing_pauses(jitter: Callable[[], float], *, first: float = 0.25, most: float = 10.0) -> "_Pauses":
-    """Return an endless series of pauses in seconds: each twice the last up to `most`, each jittered."""
-    return _Pauses(jitter, first, most)
-
-
-class _Pauses:
-    def __init__(self, jitter: Callable[[], float], first: float, most: float) -> None:
-        self._jitter, self._next, self._most = jitter, first, most
-
-    def __iter__(self) -> "_Pauses":
-        return self
-
-    def __next__(self) -> float:
-        pause = self._next
-        self._next = min(self._most, pause * 2)
-        return pause * (0.5 + self._jitter() / 2)
 
 
 def _in_bytes(decoded: Sequence[Decoded], limit: int) -> list[list[Decoded]]:

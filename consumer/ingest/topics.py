@@ -5,35 +5,15 @@ import random
 from collections.abc import Iterable
 
 import structlog
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 
-from consumer.ingest.drain import wait_for_any
-from consumer.ingest.loop import growing_pauses
 from consumer.ingest.status import IngestStatus
-from producers.kafka_client import KafkaConnection
+from consumer.pauses import growing_pauses, wait_for_any
+from producers.kafka_client import KafkaConnection, KafkaUnreachable, missing_topics
 
 log = structlog.get_logger(__name__)
 
 ANSWER_WITHIN_S = 10.0
 LONGEST_PAUSE_S = 5.0
-
-
-async def existing_topics(kafka: KafkaConnection) -> frozenset[str]:
-    """Return the topics that exist.
-
-    Raises:
-        KafkaError: no broker answers, or it refuses us.
-        TimeoutError: none answered within ten seconds.
-        OSError: no connection can be made.
-    """
-    async with asyncio.timeout(ANSWER_WITHIN_S):
-        admin = AIOKafkaAdminClient(**kafka.client_arguments())
-        try:
-            await admin.start()
-            return frozenset(await admin.list_topics())
-        finally:
-            await admin.close()
 
 
 async def wait_for_topics(
@@ -48,11 +28,11 @@ async def wait_for_topics(
     said: object = None
     while not stop.is_set():
         try:
-            missing = tuple(sorted(names - await existing_topics(kafka)))
-        except (KafkaError, TimeoutError, OSError) as error:
-            status.broker_error = f"no answer from {kafka.bootstrap_servers}"
+            missing = tuple(sorted(await missing_topics(kafka, names, timeout_s=ANSWER_WITHIN_S)))
+        except KafkaUnreachable as error:
+            status.broker_error = str(error)
             if said != status.broker_error:
-                log.warning("broker_unavailable", error=str(error) or type(error).__name__, action="waiting for it")
+                log.warning("broker_unavailable", error=str(error), action="waiting for it")
                 said = status.broker_error
         else:
             status.broker_error = None

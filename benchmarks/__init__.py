@@ -1,0 +1,1 @@
+"""Measured comparisons: each is a ratio against a baseline in the same run, because machines are noisy."""

@@ -1,0 +1,86 @@
+"""Gathers what is known of the instance every few seconds, for readiness and for the gauges."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from consumer.ingest.status import IngestStatus
+from consumer.metrics import Metrics, Waiting
+from consumer.pauses import wait_for_any
+from consumer.readiness import Facts, Progress, reasons_against
+from storage import inbox, outbox
+from storage.database import Database, DatabaseUnavailable, database_now
+
+LOOK_EVERY_S = 5.0
+BROKER_SILENT_AFTER_S = 30.0
+
+
+class Observer:
+    """Holds the facts between two looks; `reasons` judges them without waiting for anything."""
+
+    def __init__(
+        self,
+        ingest: IngestStatus,
+        metrics: Metrics,
+        *,
+        stopping: Callable[[], bool],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Watch an ingest; the database is looked at once `run` has it."""
+        self.database_error: str | None = "not reached yet"
+        self.published: Callable[[], int] = lambda: 0
+        self._ingest = ingest
+        self._metrics = metrics
+        self._stopping = stopping
+        self._monotonic = monotonic
+        self._outbox = Progress()
+        self._outbox_stalled_s = 0.0
+
+    def reasons(self) -> list[str]:
+        """Return why the instance is not ready; nothing: it is."""
+        reasons = reasons_against(self._facts())
+        self._metrics.ready(is_ready=not reasons)
+        return reasons
+
+    def _facts(self) -> Facts:
+        ingest, now = self._ingest, self._monotonic()
+        member = ingest.waiting_for is None
+        broker_error = None
+        if ingest.broker_error is not None:
+            broker_error = ingest.broker_error
+        elif member and ingest.broker_seen_at is not None and now - ingest.broker_seen_at > BROKER_SILENT_AFTER_S:
+            broker_error = f"no answer for {now - ingest.broker_seen_at:.0f} s"
+        return Facts(
+            member=member,
+            database_error="does not answer, a batch waits" if ingest.database_away else self.database_error,
+            broker_error=broker_error,
+            missing_topics=ingest.missing_topics,
+            lag_stalled_s=now - ingest.progress_at if member and ingest.lag else 0.0,
+            outbox_stalled_s=self._outbox_stalled_s,
+            open_breakers=tuple(ingest.open_breakers),
+            stopping=self._stopping(),
+        )
+
+    async def run(self, database: Database, stop: asyncio.Event) -> None:
+        """Look every few seconds until `stop` is set."""
+        while not stop.is_set():
+            try:
+                await self._look(database)
+            except DatabaseUnavailable as error:
+                self.database_error = str(error)
+            else:
+                self.database_error = None
+            await wait_for_any(stop, timeout=LOOK_EVERY_S)
+
+    async def _look(self, database: Database) -> None:
+        async with database.reading() as tx:
+            now = await database_now(tx)
+            pending = await outbox.count_pending(tx)
+            summary = await inbox.waiting_summary(tx, now)
+        self._outbox_stalled_s = self._outbox.observe(
+            waiting=pending, done=self.published(), now=self._monotonic()
+        )
+        self._metrics.outbox_pending(pending)
+        self._metrics.waiting(
+            Waiting(one.reason, one.count, (now - one.oldest_since).total_seconds()) for one in summary
+        )
