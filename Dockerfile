@@ -12,7 +12,7 @@ COPY storage storage
 COPY producers producers
 COPY consumer consumer
 # Only what running needs: resolved from the checked wheels alone, without the extras for tests.
-RUN pip install --quiet --no-index --find-links /wheels setuptools \
+RUN pip install --quiet --upgrade --no-index --find-links /wheels setuptools \
  && pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir /wheels . \
  && python -m venv --without-pip /opt/quartermaster \
  && pip --python /opt/quartermaster/bin/python install --quiet --no-index --find-links /wheels quartermaster
