@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from producers.kafka_client import KafkaConnection
 from schemas.events import EventType
 from schemas.outcomes import Stream
 
@@ -409,6 +410,18 @@ class Settings(BaseSettings):
         return tuple(dict.fromkeys((*named, *self.topics_also_read)))
 
     @property
+    def kafka(self) -> KafkaConnection:
+        """How to reach the brokers."""
+        return KafkaConnection(
+            bootstrap_servers=self.kafka_bootstrap_servers,
+            security_protocol=self.kafka_security_protocol,
+            sasl_mechanism=self.kafka_sasl_mechanism,
+            sasl_username=self.kafka_sasl_username,
+            sasl_password=self.kafka_sasl_password.get_secret_value() if self.kafka_sasl_password else None,
+            ssl_cafile=str(self.kafka_ssl_cafile) if self.kafka_ssl_cafile else None,
+        )
+
+    @property
     def outbound_topics(self) -> Mapping[Stream, str]:
         """The topic each stream of ours is written to."""
         return {
@@ -441,7 +454,13 @@ class Settings(BaseSettings):
     @property
     def is_sqlite(self) -> bool:
         """Whether the database is a SQLite file, and so this process's alone."""
-        return self.database_url.get_secret_value().startswith(_DRIVERS[0])
+        return self.sqlite_path is not None
+
+    @property
+    def sqlite_path(self) -> Path | None:
+        """The database's file; none on PostgreSQL."""
+        url = make_url(self.database_url.get_secret_value())
+        return Path(str(url.database)) if url.drivername == _DRIVERS[0] else None
 
 
 class IsolatedSettings(Settings):

@@ -1,0 +1,1 @@
+"""The command line: `quartermaster ...`, one module for each group of commands."""

@@ -1,0 +1,62 @@
+"""Arguments that several commands take, checked as the events' own fields are."""
+
+import re
+import unicodedata
+from typing import Final
+from uuid import UUID
+
+import click
+
+from schemas.identifiers import IDENTIFIER_PATTERN
+
+_IDENTIFIER: Final = re.compile(IDENTIFIER_PATTERN)
+_LONGEST: Final = 255
+
+
+class Identifier(click.ParamType):
+    """An `org_id`, `user_id` or `job_id` as events bear them."""
+
+    name = "id"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the identifier, or fail with what an identifier is."""
+        if len(value) > _LONGEST or not _IDENTIFIER.fullmatch(value):
+            self.fail(
+                "must be 1 to 255 characters, no control characters, no space first or last", param, ctx
+            )
+        return value
+
+
+class Line(click.ParamType):
+    """Text of one line for the books."""
+
+    name = "text"
+
+    def __init__(self, longest: int) -> None:
+        """Take how many characters it may have at most."""
+        self._longest = longest
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text, or fail with what is wrong."""
+        if not value.strip() or len(value) > self._longest:
+            self.fail(f"must be 1 to {self._longest} characters", param, ctx)
+        # A lone surrogate is how Python shows an argument that is not UTF-8: no database takes it.
+        if any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
+            self.fail("must be one line of text without control characters", param, ctx)
+        return value
+
+
+class TransactionId(click.ParamType):
+    """The id of a ledger entry."""
+
+    name = "transaction_id"
+
+    def convert(self, value: str | UUID, param: click.Parameter | None, ctx: click.Context | None) -> UUID:
+        """Return the id, or fail."""
+        try:
+            return UUID(str(value))
+        except ValueError:
+            self.fail("must be a transaction id as `quartermaster ledger show` prints it", param, ctx)
+
+
+org_id_argument = click.argument("org_id", metavar="ORG_ID", type=Identifier())

@@ -1,0 +1,88 @@
+"""How a command runs: settings, database, and expected failures as one line on standard error."""
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, ParamSpec, TypeVar
+
+import click
+from aiokafka.errors import KafkaError
+
+from consumer.app import CannotStart
+from consumer.http import CannotListen
+from consumer.litellm.errors import LiteLLMError
+from consumer.settings import Settings, SettingsError, load_settings
+from producers.kafka_client import KafkaUnreachable, describe_error
+from storage.database import Database, DatabaseUnavailable, DataRefused
+from storage.migrations import is_current
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_EXPECTED = (
+    SettingsError,
+    CannotStart,
+    CannotListen,
+    DatabaseUnavailable,
+    DataRefused,
+    KafkaUnreachable,
+    LiteLLMError,
+)
+
+
+class CommandFailed(click.ClickException):
+    """The command could not do its work: its message goes to standard error, and the exit code is 1."""
+
+    def format_message(self) -> str:
+        """Keep it one line, whatever a library put into it."""
+        return " ".join(self.message.split())
+
+
+def asynchronous(command: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """Run a coroutine function as a click command; expected failures become `CommandFailed`."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        with failures_in_one_line():
+            return asyncio.run(command(*args, **kwargs))
+
+    return run
+
+
+@contextlib.contextmanager
+def failures_in_one_line() -> Iterator[None]:
+    """Turn what may go wrong outside the program into `CommandFailed`; defects keep their traceback."""
+    try:
+        yield
+    except _EXPECTED as error:
+        raise CommandFailed(str(error)) from error
+    except KafkaError as error:
+        raise CommandFailed(f"Kafka: {describe_error(error)}") from error
+
+
+@contextlib.asynccontextmanager
+async def opened_database(settings: Settings) -> AsyncIterator[Database]:
+    """Open the database of the settings for one command.
+
+    Raises:
+        CommandFailed: it lacks migrations; so does a SQLite file that is not there, and none is made.
+        DatabaseUnavailable: it does not answer.
+    """
+    path = settings.sqlite_path
+    if path is not None and not path.exists():
+        raise CommandFailed(f"there is no database {path}: run `quartermaster db upgrade` first")
+    database = await Database.connect(settings.database_url.get_secret_value())
+    try:
+        if not await is_current(database):
+            raise CommandFailed("the database is not up to date: run `quartermaster db upgrade` first")
+        yield database
+    finally:
+        await database.close()
+
+
+@contextlib.asynccontextmanager
+async def database_of_environment() -> AsyncIterator[Database]:
+    """Open the database that the environment names; see `opened_database`."""
+    async with opened_database(load_settings()) as database:
+        yield database

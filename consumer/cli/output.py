@@ -1,0 +1,59 @@
+"""What commands print: tables and sentences for people, or one JSON document with ``--json``."""
+
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_WIDE: Final = 240
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+
+
+def print_json(document: object) -> None:
+    """Print a document for programs, indented, keys in their order."""
+    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str))
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return where people read; into a file or a pipe lines are not cut at 80 characters."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        file=stream, width=None if stream.isatty() else _WIDE, highlight=False, markup=False, soft_wrap=True
+    )
+
+
+def say(text: str) -> None:
+    """Print a line for people."""
+    console().print(visible(text))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
+    """Print rows for people; nothing is cut off, numbers stand to the right, and an empty cell is a dash."""
+    rows = [list(row) for row in rows]
+    table = Table(title=visible(title) if title else None, title_justify="left", box=None, pad_edge=False)
+    for number, name in enumerate(columns):
+        numeric = bool(rows) and all(row[number] is None or isinstance(row[number], int) for row in rows)
+        table.add_column(name, overflow="fold", justify="right" if numeric else "left", style="")
+    for row in rows:
+        table.add_row(*("-" if cell is None or cell == "" else visible(str(cell)) for cell in row))
+    console().print(table, soft_wrap=False)
+
+
+def print_facts(facts: Sequence[tuple[str, object]]) -> None:
+    """Print names and values, one a line."""
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        shown = "-" if value is None or value == "" else str(value)
+        console().print(Text(f"{name.ljust(width)}  ", style="bold").append(visible(shown)))
+
+
+def visible(text: str) -> Text:
+    """Show text as it is, but for characters that would steer the terminal."""
+    return Text("".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) == "Cc" else c for c in text))
