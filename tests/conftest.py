@@ -3,7 +3,6 @@
 Where a part comes from is told in the run's header; `tests.parts.choice` says how it is chosen.
 """
 
-import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -118,14 +117,14 @@ def postgres_url() -> "Iterator[URL]":
 @pytest.fixture(scope="session")
 def _postgres_template(postgres_url: "URL") -> Iterator[str]:
     """A migrated database to copy: a copy takes a fraction of the migrations' time."""
-    from tests.parts.databases import migrated, run_apart, temporary_database  # noqa: PLC0415
+    from tests.parts.databases import create_database, drop_database, migrated, run_apart  # noqa: PLC0415
 
-    with contextlib.ExitStack() as stack:
-        template = temporary_database(postgres_url)
-        url = run_apart(template.__aenter__())
-        stack.callback(lambda: run_apart(template.__aexit__(None, None, None)))
+    url = run_apart(create_database(postgres_url))
+    try:
         run_apart(migrated(url.render_as_string(hide_password=False)))
         yield str(url.database)
+    finally:
+        run_apart(drop_database(url, postgres_url))
 
 
 @pytest.fixture(scope="session")

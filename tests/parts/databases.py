@@ -33,14 +33,25 @@ def postgres() -> Iterator[URL]:
 @contextlib.asynccontextmanager
 async def temporary_database(server: URL, *, template: str | None = None) -> AsyncIterator[URL]:
     """A new database, empty or a copy of the template; dropped at the end, whoever is still connected."""
+    url = await create_database(server, template=template)
+    try:
+        yield url
+    finally:
+        await drop_database(url, server)
+
+
+async def create_database(server: URL, *, template: str | None = None) -> URL:
+    """A new database, empty or a copy of the template, under a name of its own."""
     name = f"qm_test_{uuid.uuid4().hex[:12]}"
     # Byte order, so that a test's text sorts the same on every machine.
     source = f"template {template}" if template else "template template0 encoding 'UTF8' locale 'C'"
     await administer(server, f"create database {name} {source}")
-    try:
-        yield server.set(database=name)
-    finally:
-        await administer(server, f"drop database if exists {name} with (force)")
+    return server.set(database=name)
+
+
+async def drop_database(url: URL, server: URL) -> None:
+    """Drops it, whoever is still connected."""
+    await administer(server, f"drop database if exists {url.database} with (force)")
 
 
 async def administer(server: URL, command: str) -> None:
