@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer
@@ -172,10 +172,11 @@ class _Service:
             database,
             lambda: make_producer(kafka),
             settings.outbound_topics,
-            on_published=lambda stream, count: metrics.published(stream, count),
+            on_published=metrics.published,
+            on_failed=metrics.publish_failed,
             on_refused=lambda stream: metrics.publish_failed(stream, final=True),
         )
-        self._observer.relay = relay
+        self._observer.relay = relay.status
         drain = Drain(database, policy, metrics=metrics, on_outcomes=relay.wake)
         gate = HealthGate(
             client.probe, random=random.random, clock=time.monotonic, on_change=metrics.litellm_up
@@ -228,16 +229,9 @@ class _Service:
             return
         consumer = AIOKafkaConsumer(
             *settings.inbound_topics,
-            **kafka.client_options(),
-            client_id=f"quartermaster-{socket.gethostname()}-{os.getpid()}",
+            **kafka.client_options() | {"client_id": f"quartermaster-{socket.gethostname()}-{os.getpid()}"},
             group_id=settings.kafka_group_id,
-            enable_auto_commit=False,
-            auto_offset_reset="none",  # we reset ourselves, to count what was lost
-            isolation_level="read_committed",
-            session_timeout_ms=GROUP_SESSION_MS,
-            heartbeat_interval_ms=GROUP_SESSION_MS // 3,
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-            fetch_max_bytes=FETCH_BYTES,
+            **consumer_options(),
         )
         await consumer.start()
         try:
@@ -352,6 +346,19 @@ def _garbage_rarely() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
+
+
+def consumer_options() -> dict[str, Any]:
+    """Return how we read, whatever we read: only committed records, offsets committed and reset by us alone."""
+    return {
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",  # we reset ourselves, to count what was lost
+        "isolation_level": "read_committed",
+        "session_timeout_ms": GROUP_SESSION_MS,
+        "heartbeat_interval_ms": GROUP_SESSION_MS // 3,
+        "fetch_max_wait_ms": FETCH_WAIT_MS,
+        "fetch_max_bytes": FETCH_BYTES,
+    }
 
 
 def _provisioner_policy(settings: Settings) -> ProvisionerPolicy:

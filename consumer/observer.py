@@ -7,7 +7,8 @@ from collections.abc import Callable
 from consumer.ingest.status import IngestStatus
 from consumer.metrics import Metrics, Waiting
 from consumer.pauses import wait_for_any
-from consumer.readiness import Facts, Progress, reasons_against
+from consumer.readiness import Facts, reasons_against
+from producers.relay import RelayStatus
 from storage import inbox, outbox
 from storage.database import Database, DatabaseUnavailable, database_now
 
@@ -28,13 +29,11 @@ class Observer:
     ) -> None:
         """Watch an ingest; the database is looked at once `run` has it."""
         self.database_error: str | None = "not reached yet"
-        self.published: Callable[[], int] = lambda: 0
+        self.relay: Callable[[], RelayStatus] | None = None
         self._ingest = ingest
         self._metrics = metrics
         self._stopping = stopping
         self._monotonic = monotonic
-        self._outbox = Progress()
-        self._outbox_stalled_s = 0.0
 
     def reasons(self) -> list[str]:
         """Return why the instance is not ready; nothing: it is."""
@@ -56,10 +55,16 @@ class Observer:
             broker_error=broker_error,
             missing_topics=ingest.missing_topics,
             lag_stalled_s=now - ingest.progress_at if member and ingest.lag else 0.0,
-            outbox_stalled_s=self._outbox_stalled_s,
+            outbox_stalled_s=self._outbox_stalled_s(),
             open_breakers=tuple(ingest.open_breakers),
             stopping=self._stopping(),
         )
+
+    def _outbox_stalled_s(self) -> float:
+        if self.relay is None:
+            return 0.0
+        status = self.relay()
+        return 0.0 if status.standing_by else status.stalled_s
 
     async def run(self, database: Database, stop: asyncio.Event) -> None:
         """Look every few seconds until `stop` is set."""
@@ -77,9 +82,6 @@ class Observer:
             now = await database_now(tx)
             pending = await outbox.count_pending(tx)
             summary = await inbox.waiting_summary(tx, now)
-        self._outbox_stalled_s = self._outbox.observe(
-            waiting=pending, done=self.published(), now=self._monotonic()
-        )
         self._metrics.outbox_pending(pending)
         self._metrics.waiting(
             Waiting(one.reason, one.count, (now - one.oldest_since).total_seconds()) for one in summary

@@ -1,0 +1,312 @@
+"""One batch, one transaction, over every database: what ingest guarantees."""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy import select
+from sqlalchemy.engine import Engine
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from consumer.ingest.batch import Applied, IngestPolicy, Received, RejectedRecord, apply_batch
+from consumer.ingest.drain import drain_organization
+from schemas.decode import IncomingRecord, Rejected, decode
+from schemas.event import InboundEvent
+from schemas.json_codec import dump_json, parse_json
+from schemas.outcomes import Origin
+from schemas.transactions import grant_id
+from storage import ledger, organizations, outbox, tables
+from storage.database import Database
+from storage.ledger import EntryKind, LedgerEntry
+from storage.organizations import OrgProfile, OrgState, OrgStatus
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+POLICY = IngestPolicy(our_source="/quartermaster", credits_per_job=1, dependency_wait=timedelta(seconds=60))
+
+
+def record(type_: str, data: dict[str, Any], *, id_: str, offset: int = 0, raw: bytes | None = None) -> IncomingRecord:
+    value = raw or dump_json(
+        {"specversion": "1.0", "id": id_, "source": "/platform", "type": type_, "time": "2026-03-01T11:00:00Z", "data": data}
+    )
+    return IncomingRecord("in", 0, offset, 0, b"key", value, ())
+
+
+def received(one: IncomingRecord) -> Received:
+    event = decode(one, max_bytes=1_000_000)
+    assert isinstance(event, InboundEvent), event
+    return Received(event, one)
+
+
+def job(job_id: str, *, org: str = "acme", status: str = "completed", id_: str | None = None) -> Received:
+    data = {"org_id": org, "job_id": job_id, "status": status}
+    return received(record("job.completed", data, id_=id_ or f"e-{org}-{job_id}"))
+
+
+def joined(user: str = "u", *, org: str = "acme") -> Received:
+    return received(record("user.joined", {"org_id": org, "user_id": user}, id_=f"u-{org}-{user}"))
+
+
+def founded(*, org: str = "acme") -> Received:
+    data = {"org_id": org, "name": "Acme", "owner_user_id": "ann"}
+    return received(record("org.created", data, id_=f"o-{org}"))
+
+
+async def ingest(
+    database: Database, *events: Received, rejected: Sequence[RejectedRecord] = (), now: datetime = NOW
+) -> Applied:
+    async def work(tx: AsyncConnection) -> Applied:
+        return await apply_batch(tx, events, rejected, policy=POLICY, origin=Origin.LIVE, now=now)
+
+    return await database.run(work)
+
+
+async def activate(database: Database, *, org: str = "acme", credits_: int = 10) -> None:
+    """Put an active organization there, as provisioning would."""
+
+    async def work(tx: AsyncConnection) -> None:
+        state = (await organizations.lock(tx, [org]))[org]
+        profile = OrgProfile(
+            org_id=org,
+            name=org,
+            owner_user_id="ann",
+            team_id=org,
+            adopted=False,
+            max_budget_usd=None,
+            models=(),
+            metadata=None,
+            provisioned_at=NOW,
+        )
+        state = await organizations.activate(tx, state, profile)
+        if credits_:
+            entry = LedgerEntry(
+                transaction_id=grant_id(org),
+                org_id=org,
+                entry=1,
+                kind=EntryKind.GRANT,
+                credits=credits_,
+                balance_after=credits_,
+                sequence=None,
+                job_id=None,
+                reason=None,
+                corrects=None,
+                created_at=NOW,
+            )
+            await ledger.append(tx, [entry])
+            await organizations.save(tx, [replace(state, balance=credits_, entries=1)])
+
+    await database.run(work)
+
+
+async def state_of(database: Database, org: str = "acme") -> OrgState:
+    async with database.reading() as tx:
+        return (await organizations.read(tx, [org]))[org]
+
+
+async def outcomes_of(database: Database) -> list[dict[str, Any]]:
+    """All outcomes, in the order in which the relay would publish them."""
+    async with database.reading() as tx:
+        rows = await outbox.pending(tx, list(range(outbox.SHARDS)), after=0, limit=100_000)
+    found = []
+    for row in rows:
+        if row.stream != "dead_letter":
+            assert row.value is not None
+            parsed = parse_json(row.value)
+            assert isinstance(parsed, dict)
+            found.append(parsed)
+    return found
+
+
+async def inbox_rows(database: Database) -> list[Any]:
+    async with database.reading() as tx:
+        return list(await tx.execute(select(tables.inbox).order_by(tables.inbox.c.inbox_id)))
+
+
+async def test_jobs_of_an_active_organization_are_charged_in_order(database: Database) -> None:
+    await activate(database, credits_=2)
+    applied = await ingest(database, job("a"), job("b", status="failed"), job("c"), job("d"))
+    assert applied.outcomes == Counter(
+        {"credits.deducted": 2, "credits.deduction_skipped": 1, "credits.deduction_failed": 1}
+    )
+    outcomes = await outcomes_of(database)
+    assert [one["data"]["job_id"] for one in outcomes] == ["a", "b", "c", "d"]
+    assert [one["data"].get("balance_after") for one in outcomes] == [1, None, 0, None]
+    state = await state_of(database)
+    assert (state.balance, state.charges, state.entries) == (0, 2, 3)
+
+
+async def test_guarantee_2_a_redelivered_batch_has_no_effect(database: Database) -> None:
+    await activate(database)
+    batch = [job("a"), job("b"), joined(), founded(org="other")]
+    await ingest(database, *batch)
+    before = (await outcomes_of(database), await state_of(database), await inbox_rows(database))
+    again = await ingest(database, *reversed(batch))
+    assert sum(again.duplicates.values()) == 4
+    assert not again.outcomes
+    assert (await outcomes_of(database), await state_of(database), await inbox_rows(database)) == before
+
+
+async def test_repeats_within_a_batch_are_resolved_in_order(database: Database) -> None:
+    await activate(database)
+    conflicting = received(record("job.completed", {"org_id": "acme", "job_id": "z", "status": "completed"}, id_="e-acme-a"))
+    applied = await ingest(database, job("a"), job("a"), conflicting, job("a", id_="another"))
+    assert applied.accepted["job.completed"] == 2
+    assert applied.duplicates["job.completed"] == 1
+    assert applied.conflicts["job.completed"] == 1
+    assert applied.dead_letters == Counter({"id_conflict": 1})
+    outcomes = await outcomes_of(database)
+    assert [one["type"] for one in outcomes] == ["credits.deducted", "credits.deduction_skipped"]
+    assert outcomes[1]["data"]["transaction_id"] == outcomes[0]["data"]["transaction_id"]
+
+
+async def test_a_job_is_charged_once_whatever_event_names_it(database: Database) -> None:
+    await activate(database, credits_=1)
+    await ingest(database, job("a", status="failed", id_="1"))
+    await ingest(database, job("a", id_="2"))
+    await ingest(database, job("a", id_="3"), job("b", id_="4"))
+    reasons = [one["data"].get("reason") for one in await outcomes_of(database)]
+    assert reasons == ["job_failed", None, "job_already_charged", "insufficient_credits"]
+
+
+async def test_guarantee_8_a_dead_letter_is_decided_once(database: Database) -> None:
+    bad = record("", {}, id_="", raw=b"{")
+    rejected = decode(bad, max_bytes=1000)
+    assert isinstance(rejected, Rejected)
+    letters = [RejectedRecord(rejected, bad)]
+    first = await ingest(database, rejected=letters)
+    again = await ingest(database, rejected=letters, now=NOW + timedelta(seconds=5))
+    assert first.dead_letters == Counter({"invalid_json": 1})
+    assert not again.dead_letters
+    async with database.reading() as tx:
+        [row] = await outbox.pending(tx, list(range(outbox.SHARDS)), after=0, limit=10)
+    assert row.value == b"{"
+
+
+async def test_guarantee_8_a_mended_event_may_use_the_same_id(database: Database) -> None:
+    await activate(database)
+    bad = record("job.completed", {"org_id": "acme", "job_id": "a", "status": "odd"}, id_="e-acme-a")
+    rejected = decode(bad, max_bytes=1000)
+    assert isinstance(rejected, Rejected)
+    await ingest(database, rejected=[RejectedRecord(rejected, bad)])
+    applied = await ingest(database, job("a"))
+    assert applied.outcomes == Counter({"credits.deducted": 1})
+
+
+async def test_guarantee_4_jobs_wait_without_a_deadline_while_their_organization_is_provisioned(
+    database: Database,
+) -> None:
+    await ingest(database, job("a"), joined())
+    assert {row.due_at for row in await inbox_rows(database)} == {NOW + timedelta(seconds=60)}
+    await ingest(database, founded())
+    due = {row.type: row.due_at for row in await inbox_rows(database)}
+    assert due == {"job.completed": None, "user.joined": None, "org.created": NOW}
+    assert (await state_of(database)).status is OrgStatus.PROVISIONING
+
+
+async def test_guarantee_4_jobs_that_waited_are_charged_before_those_that_come_after(database: Database) -> None:
+    await ingest(database, job("a"), job("b"))
+    await ingest(database, founded())
+    await activate(database, credits_=3)
+    later = await ingest(database, job("c"), job("d"))
+    assert later.needs_draining
+    assert not later.outcomes
+
+    async def drain(tx: AsyncConnection) -> Applied:
+        return await drain_organization(tx, "acme", policy=POLICY, now=NOW, limit=3)
+
+    await database.run(drain)
+    await ingest(database, job("e"))
+    await database.run(drain)
+    outcomes = await outcomes_of(database)
+    assert [one["data"]["job_id"] for one in outcomes] == ["a", "b", "c", "d", "e"]
+    assert [one["data"].get("sequence") for one in outcomes] == [1, 2, 3, None, None]
+    state = await state_of(database)
+    assert (state.waiting_jobs, state.balance) == (0, 0)
+
+
+async def test_jobs_of_an_unknown_organization_end_when_their_wait_is_over(database: Database) -> None:
+    await ingest(database, job("a", status="failed"))
+    await ingest(database, job("b"), now=NOW + timedelta(seconds=30))
+
+    async def drain(tx: AsyncConnection) -> Applied:
+        return await drain_organization(tx, "acme", policy=POLICY, now=NOW + timedelta(seconds=60))
+
+    await database.run(drain)
+    [outcome] = await outcomes_of(database)
+    assert outcome["data"]["job_id"] == "a"
+    assert outcome["data"]["reason"] == "org_not_found"
+    assert (await state_of(database)).waiting_jobs == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_any_delivery_agrees_with_the_reference(database: Database, seed: int) -> None:
+    """The reference: each identity once, each job charged once, in the order of first delivery."""
+    chance = random.Random(seed)
+    orgs = ["a", "b", "c"]
+    for org in orgs:
+        await activate(database, org=org, credits_=8)
+    events = [
+        job(f"j{chance.randrange(12)}", org=chance.choice(orgs), status=chance.choice(["completed", "failed"]), id_=f"{n}")
+        for n in range(60)
+    ]
+    deliveries = [chance.choice(events) for _ in range(150)]
+
+    balance = dict.fromkeys(orgs, 8)
+    seen: set[str] = set()
+    charged: set[tuple[str, str]] = set()
+    expected = []
+    for one in deliveries:
+        event = one.event
+        if event.id in seen:
+            continue
+        seen.add(event.id)
+        key = (event.org_id, event.subject)
+        if getattr(event.data, "status", "") == "failed":
+            result = "credits.deduction_skipped"
+        elif key in charged:
+            result = "credits.deduction_skipped"
+        elif balance[event.org_id] == 0:
+            result = "credits.deduction_failed"
+        else:
+            result = "credits.deducted"
+            charged.add(key)
+            balance[event.org_id] -= 1
+        expected.append((event.id, result))
+
+    while deliveries:
+        size = chance.randint(1, 25)
+        await ingest(database, *deliveries[:size])
+        deliveries = deliveries[size:]
+    outcomes = await outcomes_of(database)
+    for org in orgs:
+        of_org = [(one["causationid"], one["type"]) for one in outcomes if one["subject"] == org]
+        ids = {one.event.id for one in events if one.event.org_id == org}
+        assert of_org == [pair for pair in expected if pair[0] in ids]
+    async with database.reading() as tx:
+        verification = await ledger.verify(tx)
+    assert verification.ok, verification.problems
+    assert {org: (await state_of(database, org)).balance for org in orgs} == balance
+
+
+@pytest.mark.parametrize("size", [1, 200])
+async def test_the_statements_of_a_batch_do_not_grow_with_it(database: Database, size: int) -> None:
+    for n in range(5):
+        await activate(database, org=f"org{n}", credits_=100)
+    batch = [job(f"j{n}", org=f"org{n % 5}") for n in range(size)]
+    statements: list[str] = []
+
+    def count(_c: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if statement.split(None, 1)[0].upper() in {"SELECT", "INSERT", "UPDATE", "WITH", "DELETE"}:
+            statements.append(statement)
+
+    sqlalchemy_event.listen(Engine, "before_cursor_execute", count)
+    try:
+        await ingest(database, *batch)
+    finally:
+        sqlalchemy_event.remove(Engine, "before_cursor_execute", count)
+    most = 7 if database.dialect == "postgresql" else 9
+    assert len(statements) <= most, statements
