@@ -1,0 +1,174 @@
+"""Organizations: the row that each one's order hangs on, and what an active one is.
+
+Guarantee: between `lock` and the end of the transaction nobody else decides anything about these
+organizations, so that balances, counters and the order of outcomes follow one another without gaps. Also an
+organization nobody has heard of has a row, once something waits for it.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.bulk import among, insert_new, insert_rows, update_rows
+from storage.tables import org_profiles, organizations
+
+
+class OrgStatus(StrEnum):
+    """Where an organization stands."""
+
+    UNKNOWN = "unknown"  # something waits for it; no org.created came
+    PROVISIONING = "provisioning"  # an org.created is queued or being tried
+    ACTIVE = "active"
+    FAILED = "failed"  # the last org.created ended in failure
+
+
+@dataclass(frozen=True, slots=True)
+class OrgState:
+    """One organization's place in its own order.
+
+    `balance` in credits; `charges` and `entries` count its ledger; `waiting_jobs` counts the jobs stored
+    before those to come.
+    """
+
+    org_id: str
+    status: OrgStatus = OrgStatus.UNKNOWN
+    balance: int = 0
+    charges: int = 0
+    entries: int = 0
+    waiting_jobs: int = 0
+    failed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrgProfile:
+    """What stands for an active organization; `max_budget_usd` is a decimal string, `metadata` JSON text."""
+
+    org_id: str
+    name: str
+    owner_user_id: str
+    team_id: str
+    adopted: bool
+    max_budget_usd: str | None
+    models: tuple[str, ...]
+    metadata: str | None
+    provisioned_at: datetime
+
+
+_SAVED = ("org_id", "status", "balance", "charges", "entries", "waiting_jobs", "failed_at")
+_PROFILE = (
+    "org_id",
+    "name",
+    "owner_user_id",
+    "team_id",
+    "adopted",
+    "max_budget_usd",
+    "models",
+    "metadata",
+    "provisioned_at",
+)
+_state_columns = [organizations.c[name] for name in _SAVED]
+
+
+async def lock(tx: AsyncConnection, org_ids: Iterable[str]) -> dict[str, OrgState]:
+    """Hold these organizations until the transaction ends; unknown ones get a row.
+
+    The rows are locked in sorted order. Where some are new, two transactions may still cross; PostgreSQL then
+    ends one of them, and `Database.run` does it again.
+    """
+    wanted = sorted(set(org_ids))
+    states = await _locked(tx, wanted)
+    missing = [org_id for org_id in wanted if org_id not in states]
+    if missing:
+        made = await insert_new(tx, organizations, "org_id", ("org_id",), [(org_id,) for org_id in missing])
+        states |= {org_id: OrgState(org_id) for org_id in made}
+        # Those that somebody else made in between.
+        states |= await _locked(tx, [org_id for org_id in missing if org_id not in made])
+    return states
+
+
+async def _locked(tx: AsyncConnection, org_ids: list[str]) -> dict[str, OrgState]:
+    if not org_ids:
+        return {}
+    query = (
+        select(*_state_columns)
+        .where(among(tx, organizations.c.org_id, org_ids))
+        .order_by(organizations.c.org_id)
+        .with_for_update()
+    )
+    return {row.org_id: _state(row) for row in await tx.execute(query)}
+
+
+async def read(tx: AsyncConnection, org_ids: Iterable[str]) -> dict[str, OrgState]:
+    """What stands for those of `org_ids` that have a row, without holding them."""
+    wanted = list(org_ids)
+    if not wanted:
+        return {}
+    query = select(*_state_columns).where(among(tx, organizations.c.org_id, wanted))
+    return {row.org_id: _state(row) for row in await tx.execute(query)}
+
+
+async def save(tx: AsyncConnection, states: Iterable[OrgState]) -> None:
+    """Write these states, of organizations locked in this transaction."""
+    rows = [
+        (
+            state.org_id,
+            state.status,
+            state.balance,
+            state.charges,
+            state.entries,
+            state.waiting_jobs,
+            state.failed_at,
+        )
+        for state in states
+    ]
+    await update_rows(tx, organizations, _SAVED, rows)
+
+
+async def activate(tx: AsyncConnection, state: OrgState, profile: OrgProfile) -> OrgState:
+    """Make a locked organization active, once.
+
+    Returns:
+        The state as saved.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: It is active already.
+    """
+    active = replace(state, status=OrgStatus.ACTIVE, failed_at=None)
+    await save(tx, [active])
+    row = (
+        profile.org_id,
+        profile.name,
+        profile.owner_user_id,
+        profile.team_id,
+        profile.adopted,
+        profile.max_budget_usd,
+        json.dumps(profile.models, ensure_ascii=False),
+        profile.metadata,
+        profile.provisioned_at,
+    )
+    await insert_rows(tx, org_profiles, _PROFILE, [row])
+    return active
+
+
+async def profile(tx: AsyncConnection, org_id: str) -> OrgProfile | None:
+    """What stands for an active organization; None for any other."""
+    found = (
+        await tx.execute(
+            select(*(org_profiles.c[name] for name in _PROFILE)).where(org_profiles.c.org_id == org_id)
+        )
+    ).one_or_none()
+    if found is None:
+        return None
+    values = found._asdict()
+    return OrgProfile(**{**values, "models": tuple(json.loads(values["models"]))})
+
+
+def _state(row: Sequence[Any]) -> OrgState:
+    org_id, status, *rest = row
+    return OrgState(org_id, OrgStatus(status), *rest)

@@ -1,0 +1,260 @@
+"""The outbox: what was decided and is still to be published.
+
+Guarantee: an outcome and its place in the outbox are committed together with what it tells of; for one
+organization the places follow the order decided, because they are given under the lock of its row
+(`organizations.lock`); a row goes only when acknowledged. Between organizations a later place may become
+visible before an earlier one.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final
+from zlib import crc32
+
+from sqlalchemy import Integer, Select, TextClause, bindparam, case, delete, func, select, text, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas.dead_letters import Header, dead_letter_headers
+from schemas.outcomes import OUTCOME_CONTENT_TYPE, EncodedOutcome, Stream
+from storage.bulk import among, arrays_of, insert_new, insert_rows, on_postgresql
+from storage.dead_letters import COLUMNS as LETTER_COLUMNS
+from storage.dead_letters import DeadLetter, letter_of, letter_values
+from storage.tables import dead_letters, outbox, outcomes
+
+#: Into how many parts the outbox is divided; each has one relay at a time. Fixed: a row keeps the part it was
+#: given.
+SHARDS: Final = 8
+
+_OUTCOME_HEADERS: Final[tuple[Header, ...]] = (OUTCOME_CONTENT_TYPE,)
+
+_OUTCOME = (
+    "outcome_id",
+    "org_id",
+    "type",
+    "stream",
+    "cause_identity",
+    "job_key",
+    "round",
+    "decided_at",
+    "value",
+)
+_OUTBOX = ("shard", "stream", "org_id", "ref")
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRecord:
+    """A record as it goes to Kafka, and its place in the outbox. `org_id` is empty for a dead letter."""
+
+    outbox_id: int
+    stream: Stream
+    org_id: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...]
+
+
+def shard_of(key: str | bytes) -> int:
+    """The part of the outbox that an organization (its id) or a dead letter (its record key) belongs to."""
+    return crc32(key.encode() if isinstance(key, str) else key) % SHARDS
+
+
+async def append_outcomes(tx: AsyncConnection, decided: Sequence[EncodedOutcome]) -> None:
+    """Keep these outcomes of organizations locked in this transaction and enter them in the outbox, in order."""
+    if not decided:
+        return
+    shards: dict[str, int] = {}
+    rows = []
+    for outcome in decided:
+        org_id = outcome.org_id
+        if org_id not in shards:
+            shards[org_id] = shard_of(org_id)
+        rows.append(
+            (
+                outcome.id,
+                org_id,
+                outcome.type,
+                outcome.stream,
+                outcome.cause_identity,
+                outcome.job_key,
+                outcome.round,
+                outcome.decided_at,
+                outcome.value,
+                shards[org_id],
+            )
+        )
+    if on_postgresql(tx):
+        names = (*_OUTCOME, "shard")
+        arrays = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        await tx.execute(_pg_append(), arrays)
+        return
+    # The writer is alone, so the numbers that follow the last one are its own to give.
+    last = await tx.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'outcomes'")) or 0
+    numbered = list(enumerate(rows, last + 1))
+    await insert_rows(
+        tx, outcomes, ("outcome_seq", *_OUTCOME), [(number, *row[:-1]) for number, row in numbered]
+    )
+    places = [(row[-1], row[3], row[1], number) for number, row in numbered]
+    await insert_rows(tx, outbox, _OUTBOX, places)
+
+
+@lru_cache(maxsize=1)
+def _pg_append() -> TextClause:
+    # One statement: the numbers are drawn first, in order, and used by both inserts.
+    names = ", ".join(_OUTCOME)
+    arrays = f"{arrays_of(outcomes, _OUTCOME)}, CAST(:shard AS smallint[])"
+    return text(
+        f"""
+        WITH given AS MATERIALIZED (
+            SELECT nextval('outcomes_outcome_seq_seq') AS outcome_seq, listed.*
+            FROM (
+                SELECT * FROM unnest({arrays}) WITH ORDINALITY AS u ({names}, shard, place) ORDER BY place
+            ) AS listed
+        ), kept AS (
+            INSERT INTO outcomes (outcome_seq, {names}) SELECT outcome_seq, {names} FROM given ORDER BY place
+        )
+        INSERT INTO outbox (shard, stream, org_id, ref)
+        SELECT shard, stream, org_id, outcome_seq FROM given ORDER BY place
+        """  # noqa: S608 (names from our own tables)
+    )
+
+
+async def append_dead_letters(tx: AsyncConnection, letters: Sequence[DeadLetter]) -> list[bool]:
+    """Keep these dead letters and enter the new ones in the outbox.
+
+    Returns:
+        For each whether it is new; False: this record was dead-lettered before, and nothing is written again.
+    """
+    given: dict[object, DeadLetter] = {}
+    for letter in letters:
+        given.setdefault(letter.digest, letter)
+    rows = [letter_values(given[digest]) for digest in sorted(given)]  # type: ignore[type-var]
+    new = await insert_new(tx, dead_letters, "digest", LETTER_COLUMNS, rows)
+    if new:
+        columns = dead_letters.c
+        numbers = await tx.execute(
+            select(columns.digest, columns.dead_letter_id).where(among(tx, columns.digest, new))
+        )
+        refs = {digest: number for digest, number in numbers}  # noqa: C416 (rows, not pairs)
+        entered = [letter for digest, letter in given.items() if digest in new]
+        places = [
+            (shard_of(letter.key or b""), Stream.DEAD_LETTER, "", refs[letter.digest]) for letter in entered
+        ]
+        await insert_rows(tx, outbox, _OUTBOX, places)
+    told: list[bool] = []
+    for letter in letters:
+        told.append(letter.digest in new)
+        new.discard(letter.digest)
+    return told
+
+
+async def append_again(tx: AsyncConnection, outcome_seqs: Sequence[int]) -> int:
+    """Enter stored outcomes, of organizations locked in this transaction, in the outbox once more, in order.
+
+    Returns:
+        How many are entered: those that are still kept.
+    """
+    if not outcome_seqs:
+        return 0
+    columns = outcomes.c
+    found = await tx.execute(
+        select(columns.org_id, columns.stream, columns.outcome_seq)
+        .where(among(tx, columns.outcome_seq, outcome_seqs))
+        .order_by(columns.outcome_seq)
+    )
+    places = [(shard_of(org_id), stream, org_id, number) for org_id, stream, number in found]
+    await insert_rows(tx, outbox, _OUTBOX, places)
+    return len(places)
+
+
+async def pending(
+    tx: AsyncConnection, shards: Sequence[int], *, after: int = 0, limit: int = 1000
+) -> list[PendingRecord]:
+    """The first `limit` records of these parts with a place beyond `after`, in order.
+
+    Reads no more than `limit` places of each part, however many rows stand in others. `after` pages within
+    one pass: begin the next pass at 0, because an organization's place may become visible after a later one
+    of another.
+    """
+    if not shards or limit < 1:
+        return []
+    query = _pending(tuple(sorted(set(shards))))
+    rows = await tx.execute(query, {"after": after, "limit": limit})
+    return [_pending_record(row) for row in rows]
+
+
+@lru_cache(maxsize=256)
+def _pending(shards: tuple[int, ...]) -> Select[tuple[object, ...]]:
+    # A range of the index for each part, merged: one range over all would walk the parts of other relays.
+    parts = [
+        select(
+            select(outbox)
+            .where(outbox.c.shard == shard, outbox.c.outbox_id > bindparam("after", type_=Integer()))
+            .order_by(outbox.c.outbox_id)
+            .limit(bindparam("limit", type_=Integer()))
+            .subquery()
+        )
+        for shard in shards
+    ]
+    merged = union_all(*parts).subquery()
+    head = select(merged).order_by(merged.c.outbox_id).limit(bindparam("limit", type_=Integer())).subquery()
+    is_letter = head.c.stream == Stream.DEAD_LETTER
+    return (
+        select(
+            head.c.outbox_id,
+            head.c.stream,
+            head.c.org_id,
+            case((~is_letter, outcomes.c.value), else_=None).label("outcome_value"),
+            *(dead_letters.c[name].label(f"letter_{name}") for name in LETTER_COLUMNS),
+        )
+        .select_from(
+            head.outerjoin(outcomes, (outcomes.c.outcome_seq == head.c.ref) & ~is_letter).outerjoin(
+                dead_letters, (dead_letters.c.dead_letter_id == head.c.ref) & is_letter
+            )
+        )
+        .order_by(head.c.outbox_id)
+    )
+
+
+def _pending_record(row: Sequence[Any]) -> PendingRecord:
+    outbox_id, stream, org_id, value, *letter_row = row
+    if stream != Stream.DEAD_LETTER:
+        return PendingRecord(outbox_id, Stream(stream), org_id, org_id.encode(), value, _OUTCOME_HEADERS)
+    letter = letter_of(letter_row)
+    headers = dead_letter_headers(
+        letter.headers,
+        reason=letter.reason,
+        error=letter.error,
+        event_id=letter.event_id,
+        event_source=letter.event_source,
+        event_type=letter.event_type,
+        topic=letter.topic,
+        partition=letter.partition,
+        offset=letter.offset,
+        timestamp_ms=letter.timestamp_ms,
+        dead_lettered_at=letter.dead_lettered_at,
+    )
+    return PendingRecord(outbox_id, Stream.DEAD_LETTER, org_id, letter.key, letter.value, tuple(headers))
+
+
+async def acknowledge(tx: AsyncConnection, outbox_ids: Iterable[int]) -> None:
+    """Take what the broker has acknowledged, or refused for good, out of the outbox."""
+    done = sorted(outbox_ids)
+    if done:
+        await tx.execute(delete(outbox).where(among(tx, outbox.c.outbox_id, done)))
+
+
+async def count_pending(tx: AsyncConnection) -> int:
+    """How many records are still to be published."""
+    return await tx.scalar(select(func.count()).select_from(outbox)) or 0
+
+
+async def oldest_pending_at(tx: AsyncConnection) -> datetime | None:
+    """When the record longest in the outbox was decided; None where nothing is pending."""
+    first = select(outbox.c.stream, outbox.c.ref).order_by(outbox.c.outbox_id).limit(1).subquery()
+    decided = select(outcomes.c.decided_at).where(outcomes.c.outcome_seq == first.c.ref)
+    lettered = select(dead_letters.c.dead_lettered_at).where(dead_letters.c.dead_letter_id == first.c.ref)
+    is_letter = first.c.stream == Stream.DEAD_LETTER
+    query = select(case((is_letter, lettered.scalar_subquery()), else_=decided.scalar_subquery()))
+    return await tx.scalar(query.select_from(first))

@@ -1,0 +1,86 @@
+"""Outcomes as kept: what became of an event or a job, and what can be published again.
+
+Guarantee: the bytes are those that were published, for as long as they are kept (`storage.retention`).
+New ones enter through `storage.outbox.append_outcomes`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas.outcomes import OutcomeType, Stream
+from storage.bulk import among
+from storage.tables import outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutcome:
+    """An outcome with its number; `value` is the record's value on Kafka."""
+
+    outcome_seq: int
+    outcome_id: UUID
+    org_id: str
+    type: OutcomeType
+    stream: Stream
+    cause_identity: UUID
+    job_key: UUID | None
+    round: int
+    decided_at: datetime
+    value: bytes
+
+
+_columns = [outcomes.c[field.name] for field in fields(StoredOutcome)]
+_query = select(*_columns).order_by(outcomes.c.outcome_seq)
+
+
+async def of_job(tx: AsyncConnection, org_id: str, job_key: UUID) -> list[StoredOutcome]:
+    """Everything said of one job (`schemas.transactions.charge_id`), in the order decided."""
+    query = _query.where(outcomes.c.job_key == job_key, outcomes.c.org_id == org_id)
+    return [_stored(row) for row in await tx.execute(query)]
+
+
+async def of_event(tx: AsyncConnection, identity: UUID) -> list[StoredOutcome]:
+    """The outcomes of one event, one a round, in the order decided."""
+    return [_stored(row) for row in await tx.execute(_query.where(outcomes.c.cause_identity == identity))]
+
+
+async def latest_of_events(tx: AsyncConnection, identities: Sequence[UUID]) -> dict[UUID, StoredOutcome]:
+    """The last outcome of each of these events that has one."""
+    if not identities:
+        return {}
+    rows = await tx.execute(_query.where(among(tx, outcomes.c.cause_identity, identities)))
+    return {stored.cause_identity: stored for stored in map(_stored, rows)}
+
+
+async def page(
+    tx: AsyncConnection,
+    *,
+    org_id: str | None = None,
+    identities: Sequence[UUID] | None = None,
+    decided_from: datetime | None = None,
+    decided_to: datetime | None = None,
+    after: int = 0,
+    limit: int = 500,
+) -> list[StoredOutcome]:
+    """Outcomes beyond number `after` that meet every condition given; `decided_to` is exclusive."""
+    columns = outcomes.c
+    query = _query.where(columns.outcome_seq > after).limit(limit)
+    if org_id is not None:
+        query = query.where(columns.org_id == org_id)
+    if identities is not None:
+        query = query.where(among(tx, columns.cause_identity, identities))
+    if decided_from is not None:
+        query = query.where(columns.decided_at >= decided_from)
+    if decided_to is not None:
+        query = query.where(columns.decided_at < decided_to)
+    return [_stored(row) for row in await tx.execute(query)]
+
+
+def _stored(row: Sequence[Any]) -> StoredOutcome:
+    number, outcome_id, org_id, type_, stream, *rest = row
+    return StoredOutcome(number, outcome_id, org_id, OutcomeType(type_), Stream(stream), *rest)
