@@ -40,7 +40,7 @@ check: $(INSTALLED) ## linter, formatter, types, folder order, generated documen
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m schemas.documents --check
 
 bench: $(INSTALLED) ## the measured comparisons (benchmarks/)

