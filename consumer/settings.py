@@ -213,6 +213,11 @@ class Settings(BaseSettings):
         default=None,
         description="A PEM file of the authorities to trust; none: the system's. For the SSL protocols.",
     )
+    kafka_idempotence: bool = Field(
+        default=True,
+        description="Have the brokers drop the repeats of a request that was sent twice. "
+        "Only for brokers that can't: false.",
+    )
 
     # Topics and our name
     topic_org_created: Topic = Field(default="org.created", description="The topic `org.created` comes on.")
