@@ -97,7 +97,7 @@ def _with_big_integers(value: object) -> object:
 
 def _nesting_exceeds(value: object, limit: int) -> bool:
     level = [value]
-    for _ in range(limit + 1):
+    for _ in range(limit):
         inner: list[object] = []
         for item in level:
             if isinstance(item, dict):
