@@ -1,0 +1,165 @@
+"""How Kafka is reached: one description of the cluster for every client, and producers made from it."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.helpers import create_ssl_context
+from aiokafka.partitioner import murmur2
+
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+
+CLIENT_ID: Final = "quartermaster"
+"""What the brokers' logs and quotas call our producers."""
+
+REQUEST_TIMEOUT_S: Final = 10.0
+"""How long a broker may take over one request of a producer."""
+
+MAX_BATCH_BYTES: Final = 512 * 1024
+"""What one record batch may hold: half of what a topic takes by default, so that a batch always fits."""
+
+
+class KafkaUnreachable(Exception):  # noqa: N818 - named for the state it reports
+    """No broker answered; the message names the servers tried and no secret."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaConnection:
+    """Where a Kafka cluster is and how to log in to it.
+
+    Attributes:
+        bootstrap_servers: Comma-separated `host:port`.
+        security_protocol: As Kafka names it.
+        sasl_mechanism: As Kafka names it: `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`.
+        sasl_username: For these mechanisms.
+        sasl_password: For these mechanisms; never shown.
+        ssl_cafile: Certificates to trust instead of the system's, in PEM.
+    """
+
+    bootstrap_servers: str
+    security_protocol: SecurityProtocol = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    ssl_cafile: str | None = None
+
+    def client_options(self) -> dict[str, Any]:
+        """Give the keyword arguments that a client of aiokafka takes, whichever it is.
+
+        Raises:
+            OSError: The file of certificates cannot be read.
+        """
+        options: dict[str, Any] = {
+            "bootstrap_servers": [each.strip() for each in self.bootstrap_servers.split(",") if each.strip()],
+            "security_protocol": self.security_protocol,
+        }
+        if self.security_protocol in {"SSL", "SASL_SSL"}:
+            options["ssl_context"] = create_ssl_context(cafile=self.ssl_cafile)
+        if self.security_protocol in {"SASL_PLAINTEXT", "SASL_SSL"}:
+            options["sasl_mechanism"] = self.sasl_mechanism or "PLAIN"
+            options["sasl_plain_username"] = self.sasl_username
+            options["sasl_plain_password"] = self.sasl_password
+        return options
+
+
+def make_producer(connection: KafkaConnection, *, idempotent: bool = True) -> AIOKafkaProducer:
+    """Make a producer, not started, whose sends are acknowledged by all replicas in sync.
+
+    Args:
+        connection: The cluster.
+        idempotent: Whether the broker removes the repeats of a request that was sent again. The broker
+            embedded in the demo cannot.
+    """
+    return AIOKafkaProducer(
+        **connection.client_options(),
+        client_id=CLIENT_ID,
+        acks="all",
+        enable_idempotence=idempotent,
+        # A batch has a head of its own, beside what the relay counts.
+        max_batch_size=MAX_BATCH_BYTES + 1024,
+        request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
+        metadata_max_age_ms=60_000,
+    )
+
+
+async def start_producer(producer: AIOKafkaProducer) -> None:
+    """Start a producer, or leave nothing of it behind.
+
+    Raises:
+        KafkaUnreachable: No broker answered within `REQUEST_TIMEOUT_S`, or the log-in was refused.
+    """
+    try:
+        # An idempotent producer asks for its id without a limit of its own.
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            await producer.start()
+    except (KafkaError, OSError, TimeoutError) as error:
+        await discard(producer)
+        raise KafkaUnreachable(f"no Kafka broker answers: {describe_error(error)}") from error
+    except BaseException:
+        await discard(producer)
+        raise
+
+
+async def discard(producer: AIOKafkaProducer) -> None:
+    """Close a producer at once, giving up what it has not delivered.
+
+    `stop` waits for every batch, and an idempotent producer tries a batch for ever: with a broker that is
+    away it would not return. What is given up may still have been written.
+    """
+    sending = producer._sender.sender_task  # noqa: SLF001 - there is no public way to give up
+    if sending is not None:
+        sending.cancel()
+        producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001
+        # Closing the connections ends the requests that the cancelled task still waits for.
+        with contextlib.suppress(KafkaError, OSError):
+            await producer.client.close()
+    # A batch given up while it is being queued again makes the sender fail; nobody cares any more.
+    with contextlib.suppress(Exception):
+        await producer.stop()
+
+
+async def missing_topics(connection: KafkaConnection, topics: Iterable[str], *, timeout_s: float) -> set[str]:
+    """Say which topics are not there, without making them on a broker that creates what it is asked about.
+
+    Args:
+        connection: The cluster.
+        topics: Names to look for; one we may not see counts as missing.
+        timeout_s: When to give up, in seconds.
+
+    Raises:
+        KafkaUnreachable: No broker answered in time, or the log-in was refused.
+    """
+    admin = AIOKafkaAdminClient(
+        **connection.client_options(), request_timeout_ms=max(1, int(timeout_s * 1000))
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            await admin.start()
+            # Asking for all topics creates none, unlike asking for one by name.
+            return set(topics).difference(await admin.list_topics())
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise KafkaUnreachable(f"no Kafka broker answers: {describe_error(error)}") from error
+    finally:
+        await admin.close()
+
+
+def describe_error(error: BaseException) -> str:
+    """Say in one line what went wrong."""
+    name = type(error).__name__
+    # An aiokafka error of a broker's answer prints as its number; the name says more.
+    return name if not str(error) or str(error).startswith("[Error") else f"{name}: {error}"
+
+
+@lru_cache(maxsize=65536)
+def partition_of(key: bytes, partitions: int) -> int:
+    """Choose a key's partition as every Kafka client does by default.
+
+    Remembered, because the hash is plain Python and an organization's records come in great numbers.
+    """
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
