@@ -117,7 +117,8 @@ def postgres_url() -> "Iterator[URL]":
 @pytest.fixture(scope="session")
 def _postgres_template(postgres_url: "URL") -> Iterator[str]:
     """A migrated database to copy: a copy takes a fraction of the migrations' time."""
-    from tests.parts.databases import create_database, drop_database, migrated, run_apart  # noqa: PLC0415
+    from tests.parts.databases import create_database, drop_database, migrated  # noqa: PLC0415
+    from tests.parts.loops import run_apart  # noqa: PLC0415
 
     url = run_apart(create_database(postgres_url))
     try:
@@ -130,7 +131,8 @@ def _postgres_template(postgres_url: "URL") -> Iterator[str]:
 @pytest.fixture(scope="session")
 def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated file to copy."""
-    from tests.parts.databases import migrated, run_apart  # noqa: PLC0415
+    from tests.parts.databases import migrated  # noqa: PLC0415
+    from tests.parts.loops import run_apart  # noqa: PLC0415
 
     path = tmp_path_factory.mktemp("template") / "quartermaster.db"
     run_apart(migrated(f"sqlite+aiosqlite:///{path}"))

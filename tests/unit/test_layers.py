@@ -1,4 +1,4 @@
-"""What import-linter can't tell: outside storage SQLAlchemy serves for types, errors and URLs, never for SQL."""
+"""Beyond import-linter: outside storage SQLAlchemy serves for types, errors and URLs, not for SQL."""
 
 import ast
 from pathlib import Path
