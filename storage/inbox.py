@@ -1,9 +1,9 @@
 """The inbox: events that wait for their organization, for LiteLLM or for their turn, and failed ones.
 
 Guarantee: an event stands here or its outcome is decided, never neither; of the events about one subject (an
-organization, or a user in it) one at a time is in hand and the others stand behind it in the order received.
-An organization's rows are written under the lock of its row (`organizations.lock`), so that `inbox_id` follows
-the order received.
+organization, or a user in it) one at a time is in hand, and the others stand behind it in the order received.
+An organization's rows are written under the lock of its row (`organizations.lock`), so `inbox_id` follows the
+order received.
 """
 
 from collections.abc import Iterable, Sequence

@@ -61,7 +61,7 @@ def shard_of(key: str | bytes) -> int:
 
 
 async def append_outcomes(tx: AsyncConnection, decided: Sequence[EncodedOutcome]) -> None:
-    """Keep these outcomes of organizations locked in this transaction and enter them in the outbox, in order."""
+    """Keep these outcomes and enter them in the outbox, in order; their organizations are locked by `tx`."""
     if not decided:
         return
     shards: dict[str, int] = {}
