@@ -116,7 +116,7 @@ async def mark_made(tx: AsyncConnection, resource: Resource) -> Resource:
 
 
 async def doubt(tx: AsyncConnection, resource: Resource, until: datetime) -> Resource:
-    """Note that a call whose answer was lost may still make it, until a moment or a later one noted before."""
+    """Note until when a call whose answer was lost may still make it; a later moment noted before stands."""
     latest = max(until, resource.doubt_until) if resource.doubt_until else until
     return await _change(tx, replace(resource, doubt_until=latest))
 

@@ -26,10 +26,10 @@ async def prune(tx: AsyncConnection, before: datetime, limit: int) -> int:
         How many rows went, at most `limit`; fewer: there are no more for now.
     """
     is_letter = outbox.c.stream == Stream.DEAD_LETTER
-    pruned = await _prune(tx, outcomes, outcomes.c.decided_at, before, limit, ~is_letter)
-    pruned += await _prune(
-        tx, dead_letters, dead_letters.c.dead_lettered_at, before, limit - pruned, is_letter
-    )
+    outcomes_by = outcomes.c.decided_at
+    pruned = await _prune(tx, outcomes, outcomes_by, before=before, limit=limit, stream=~is_letter)
+    letters_by, left = dead_letters.c.dead_lettered_at, limit - pruned
+    pruned += await _prune(tx, dead_letters, letters_by, before=before, limit=left, stream=is_letter)
     if pruned < limit:
         pruned += await forget_idle(tx, before, limit - pruned)
     return pruned
