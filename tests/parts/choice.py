@@ -3,6 +3,12 @@
 For each part the first that is there: the address in its environment variable, a container where a Docker
 daemon answers (not with ``QM_TEST_CONTAINERS=0``), the embedded part. ``QM_TEST_REQUIRE`` (comma-separated
 names) makes a real one a condition: without it nothing runs, and no test that uses it may be skipped.
+
+========================  =====================================================================
+``QM_TEST_KAFKA``         HOST:PORT
+``QM_TEST_POSTGRES``      postgresql://USER:PASSWORD@HOST:PORT/DATABASE; the user creates databases
+``QM_TEST_LITELLM``       http://HOST:PORT; its master key in ``QM_TEST_LITELLM_KEY``
+========================  =====================================================================
 """
 
 import functools
