@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tests.parts.litellm import Proxy
 
 
+_REQUIRED = pytest.StashKey[frozenset[str]]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "real(*parts): needs the named parts themselves (kafka, litellm), no embedded ones"
@@ -33,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     ]:
         del os.environ[variable]
     try:
-        names = required()
+        names = config.stash[_REQUIRED] = required()
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
     missing = [str(PARTS[name]) for name in sorted(names) if not PARTS[name].is_real]
@@ -66,7 +69,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    parts = {part.name for part in _parts_of(item)} & required()
+    parts = {part.name for part in _parts_of(item)} & item.config.stash[_REQUIRED]
     if report.skipped and parts and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, although {', '.join(sorted(parts))} is required: {report.longrepr}"
