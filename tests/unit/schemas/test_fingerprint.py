@@ -142,3 +142,9 @@ def test_two_numbers_have_one_form_exactly_where_they_are_equal(
 def test_an_integer_equals_itself_with_zeros_after_the_point(integer: int, zeros: int) -> None:
     point = "." if zeros else ""
     assert of(f'{{"a":{integer}}}') == of(f'{{"a":{integer}{point}{"0" * zeros}}}')
+
+
+def test_what_json_does_not_know_has_no_form() -> None:
+    for value in (object(), {1, 2}):
+        with pytest.raises(TypeError):
+            fingerprint("t", {"a": value})
