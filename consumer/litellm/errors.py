@@ -148,7 +148,10 @@ _EXISTING: Mapping[str, tuple[tuple[Existing, re.Pattern[str]], ...]] = {
     ),
 }
 _UNIQUE_CONSTRAINT = "Unique constraint failed"
-_DATABASE_DOWN = "Can't reach database server"
+# Some calls report a database that is down with a 400.
+_DATABASE_DOWN = re.compile(
+    r"Can't reach database server|No database connection|All connection attempts failed"
+)
 _ABSENT_AS_400 = re.compile(
     _QUOTED + r"(?:User not found in team|Team id=.* does not exist in db)", re.DOTALL
 )
@@ -188,7 +191,7 @@ def classify(
     """
     if message is None:
         return Doubtful(endpoint, "the answer is not LiteLLM's JSON", status=status)
-    if _DATABASE_DOWN in message:
+    if _DATABASE_DOWN.search(message) is not None:
         return Doubtful(endpoint, "its database is down", status=status, upstream=message)
     for existing, pattern in _EXISTING.get(endpoint, ()):
         if pattern.match(message):

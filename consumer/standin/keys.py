@@ -88,6 +88,8 @@ def _check_upper_bounds(state: State, body: KeyGenerate | KeyUpdate) -> None:
 
 def _is_above(value: Any, bound: Any) -> bool:
     if isinstance(bound, str):
+        if value == "-1":  # never: beyond every bound
+            return True
         try:
             return parse_duration(value) > parse_duration(bound)
         except BadDuration:
