@@ -91,9 +91,10 @@ OUTCOMES: dict[OutcomeType, dict[str, Any]] = {
     OutcomeType.CREDITS_GRANTED: ENTRY,
     OutcomeType.CREDITS_ADJUSTED: ENTRY | {"corrects": ENTRY["transaction_id"]},
 }
-ALL: dict[EventType | OutcomeType, dict[str, Any]] = {}
-ALL.update(EVENTS)
-ALL.update(OUTCOMES)
+ALL: dict[EventType | OutcomeType, dict[str, Any]] = {
+    **dict(EVENTS.items()),
+    **dict(OUTCOMES.items()),
+}
 
 
 def valid(schema: dict[str, Any], value: object) -> bool:
