@@ -5,12 +5,12 @@ JSON cannot carry bytes). Rows are written in the order given, which is the call
 and numbers in order.
 """
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
 
-import orjson
 from sqlalchemy import ColumnElement, TextClause, Uuid, any_, bindparam, column, func, literal, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -37,7 +37,7 @@ def among(tx: AsyncConnection, key: Column[K], values: Iterable[K]) -> ColumnEle
     """The condition that a column's value is one of `values`: one parameter, however many there are."""
     if on_postgresql(tx):
         return key == any_(literal(list(values), ARRAY(key.type)))
-    listed = orjson.dumps([_sqlite_key(value) for value in values]).decode()
+    listed = json.dumps([_sqlite_key(value) for value in values], ensure_ascii=False)
     return key.in_(select(column("value")).select_from(func.json_each(bindparam(None, listed))))
 
 

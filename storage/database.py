@@ -41,11 +41,12 @@ _REFUSED_CLASSES = frozenset({"22", "54"})
 _CONFLICT_STATES = frozenset({"40001", "40P01"})
 
 _SQLITE_CONFLICTS = ("database is locked", "database table is locked")
+_SQLITE_READ_ONLY = "attempt to write a readonly database"
 _SQLITE_UNAVAILABLE = (
     "unable to open database file",
     "disk i/o error",
     "database or disk is full",
-    "attempt to write a readonly database",
+    _SQLITE_READ_ONLY,
     "file is not a database",
     "no active connection",
     "connection closed",
@@ -163,7 +164,7 @@ class Database:
         Raises:
             DatabaseUnavailable: The connection failed.
         """
-        with _told_apart():
+        with _told_apart(reading=True):
             async with self._reader.begin() as tx:
                 yield tx
 
@@ -286,13 +287,14 @@ def _postgresql_engine(url: URL, pool_size: int, command_timeout: float | None) 
 
 
 @contextlib.contextmanager
-def _told_apart() -> Iterator[None]:
+def _told_apart(*, reading: bool = False) -> Iterator[None]:
     """Turn what drivers raise into the errors of this module; whatever else is raised passes through."""
     try:
         yield
     except (StatementError, PoolTimeoutError, OSError, UnicodeEncodeError, OverflowError) as error:
         translated = _translate(error)
-        if translated is None:
+        # A write while reading is a defect of ours, not a server that has become a standby.
+        if translated is None or (reading and _is_refused_write(error)):
             raise
         # The driver's message may show stored values or the address with its password.
         raise translated from None
@@ -303,6 +305,11 @@ def _told_apart() -> Iterator[None]:
         raise translated from None
     except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         raise DatabaseUnavailable(f"the database connection failed: {type(error).__name__}") from None
+
+
+def _is_refused_write(error: Exception) -> bool:
+    origin = getattr(error, "orig", None)
+    return getattr(origin, "sqlstate", None) == "25006" or _SQLITE_READ_ONLY in str(origin)
 
 
 def _translate(error: Exception) -> Exception | None:
