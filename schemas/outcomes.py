@@ -10,7 +10,7 @@ from uuid import NAMESPACE_URL, UUID
 
 from schemas.dead_letters import Header
 from schemas.event import NO_TRACE, InboundEvent, Trace, identity_digest
-from schemas.events import JobCompleted
+from schemas.events import JobCompleted, Usage
 from schemas.json_codec import dump_json
 from schemas.timestamps import format_rfc3339
 
@@ -58,6 +58,7 @@ class Cause:
     """What an outcome follows from.
 
     Attributes:
+        identity: The digest of `source` and `id`.
         source: The inbound event's `source`; for an operator's command our own.
         id: The inbound event's `id`; for an operator's command the command's.
         time: The inbound event's time; none for a command.
@@ -65,6 +66,7 @@ class Cause:
         caused: Whether the outcome names the cause; an operator's command is not named.
     """
 
+    identity: UUID
     source: str
     id: str
     time: str | None
@@ -101,12 +103,13 @@ class EncodedOutcome:
 
 def cause_of(event: InboundEvent) -> Cause:
     """Take an inbound event as the cause of an outcome."""
-    return Cause(event.source, event.id, event.time, event.trace)
+    return Cause(event.identity, event.source, event.id, event.time, event.trace)
 
 
 def operator_cause(our_source: str, command_id: str) -> Cause:
     """Take an operator's command as the cause of an outcome: its id derives from it, but it is not named."""
-    return Cause(our_source, command_id, None, NO_TRACE, caused=False)
+    identity = identity_digest(our_source, command_id)
+    return Cause(identity, our_source, command_id, None, NO_TRACE, caused=False)
 
 
 def stream_of(type: OutcomeType) -> Stream:  # noqa: A002 - the attribute's name
@@ -181,7 +184,7 @@ def encode_outcome(
         dump_json(envelope),
         decided_at,
         round,
-        identity_digest(cause.source, cause.id),
+        cause.identity,
         job_key,
     )
 
@@ -206,7 +209,8 @@ def job_facts(event: InboundEvent, decided_at: datetime) -> dict[str, object]:
     if job.job_type is not None:
         facts["job_type"] = job.job_type
     if job.usage is not None:
-        facts["usage"] = {name: count for name, count in job.usage if count is not None}
+        usage = job.usage
+        facts["usage"] = {name: count for name in _USAGE if (count := getattr(usage, name)) is not None}
     if job.started_at is not None:
         facts["started_at"] = job.started_at
     if job.completed_at is not None:
@@ -217,6 +221,7 @@ def job_facts(event: InboundEvent, decided_at: datetime) -> dict[str, object]:
 
 
 _URL: Final = NAMESPACE_URL.bytes
+_USAGE: Final = tuple(Usage.model_fields)
 
 _STREAMS: Final[Mapping[OutcomeType, Stream]] = {
     outcome: Stream.CREDITS if outcome.value.startswith("credits.") else Stream.PROVISIONING

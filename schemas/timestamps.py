@@ -3,6 +3,7 @@
 import re
 from calendar import monthrange
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 MAX_LENGTH: Final = 255
@@ -53,6 +54,7 @@ def parse_rfc3339(text: str) -> datetime:
         return _LATEST if plain.startswith("9999") else _EARLIEST
 
 
+@lru_cache(maxsize=64)  # all outcomes of a batch are decided at one moment
 def format_rfc3339(moment: datetime) -> str:
     """Write an aware time as RFC 3339 in UTC, to the microsecond, with a `Z`."""
     utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)

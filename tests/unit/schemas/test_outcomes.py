@@ -30,7 +30,13 @@ from schemas.transactions import charge_id
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-CAUSE = Cause("/jobs", "evt-1", "2026-01-02T03:04:05+02:00", Trace("00-a-b-01", "x=1", "c-1"))
+CAUSE = Cause(
+    identity_digest("/jobs", "evt-1"),
+    "/jobs",
+    "evt-1",
+    "2026-01-02T03:04:05+02:00",
+    Trace("00-a-b-01", "x=1", "c-1"),
+)
 
 
 def encode(data: Mapping[str, object] | None = None, **changes: Any) -> EncodedOutcome:
@@ -122,7 +128,7 @@ def test_an_events_cause() -> None:
     trace = Trace(correlationid="c")
     data: dict[str, object] = {"org_id": "o", "user_id": "u"}
     event = make_event(EventType.USER_JOINED, "/s", "1", time="t", data=data, trace=trace)
-    assert cause_of(event) == Cause("/s", "1", "t", trace)
+    assert cause_of(event) == Cause(event.identity, "/s", "1", "t", trace)
 
 
 @pytest.mark.parametrize("type_", list(OutcomeType))
