@@ -8,7 +8,7 @@ from typing import Final
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, LeaderNotAvailableError
 
-from producers.kafka_client import discard, partition_of, start_producer
+from producers.kafka_client import discard, look_up, partition_of, start_producer
 from producers.relay_plan import NO_PARTITION, Batch, Lane
 from schemas.outcomes import Stream
 from storage.outbox import PendingRecord
@@ -67,12 +67,7 @@ class Delivery:
 
     async def look_up(self, topic: str) -> int:
         """Ask the broker for a topic, and say how many partitions it has; 0 where it is not there."""
-        client = self._started.client
-        asked = client.cluster.partitions_for_topic(topic) is None
-        await client.add_topic(topic)
-        if asked and not self.partitions(topic):
-            await client.force_metadata_update()
-        return self.partitions(topic)
+        return await look_up(self._started, topic)
 
     def partitions(self, topic: str) -> int:
         """Say how many partitions a topic has as far as is known; 0 where it is not there."""

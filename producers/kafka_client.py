@@ -24,6 +24,9 @@ REQUEST_TIMEOUT_S: Final = 10.0
 MAX_BATCH_BYTES: Final = 512 * 1024
 """What one record batch may hold: half of what a topic takes by default, so that a batch always fits."""
 
+MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
+"""What one request may hold, so that no accident sends without end."""
+
 
 class KafkaUnreachable(Exception):  # noqa: N818 - named for the state it reports
     """No broker answered; the message names the servers tried and no secret."""
@@ -83,6 +86,8 @@ def make_producer(connection: KafkaConnection, *, idempotent: bool = True) -> AI
         enable_idempotence=idempotent,
         # A batch has a head of its own, beside what the relay counts.
         max_batch_size=MAX_BATCH_BYTES + 1024,
+        # What a topic takes is the topic's to say.
+        max_request_size=MAX_REQUEST_BYTES,
         request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
         metadata_max_age_ms=60_000,
     )
@@ -104,6 +109,18 @@ async def start_producer(producer: AIOKafkaProducer) -> None:
     except BaseException:
         await discard(producer)
         raise
+
+
+async def look_up(producer: AIOKafkaProducer, topic: str) -> int:
+    """Say how many partitions a topic has; the broker is asked where that is not known. 0: it is not there.
+
+    The producer itself would ask ten times a second for a topic that is missing, and log each time.
+    """
+    client = producer.client
+    if not client.cluster.partitions_for_topic(topic):
+        client.add_topic(topic)
+        await client.force_metadata_update()
+    return len(client.cluster.partitions_for_topic(topic) or ())
 
 
 async def discard(producer: AIOKafkaProducer) -> None:
