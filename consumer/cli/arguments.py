@@ -13,7 +13,7 @@ _IDENTIFIER: Final = re.compile(IDENTIFIER_PATTERN)
 _LONGEST: Final = 255
 
 
-class Identifier(click.ParamType):
+class Identifier(click.ParamType[str]):
     """An `org_id`, `user_id` or `job_id` as events bear them."""
 
     name = "id"
@@ -27,7 +27,7 @@ class Identifier(click.ParamType):
         return value
 
 
-class Line(click.ParamType):
+class Line(click.ParamType[str]):
     """Text of one line for the books."""
 
     name = "text"
@@ -46,7 +46,7 @@ class Line(click.ParamType):
         return value
 
 
-class TransactionId(click.ParamType):
+class TransactionId(click.ParamType[UUID]):
     """The id of a ledger entry."""
 
     name = "transaction_id"

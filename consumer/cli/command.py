@@ -9,8 +9,6 @@ from typing import Any, ParamSpec, TypeVar
 import click
 from aiokafka.errors import KafkaError
 
-from consumer.app import CannotStart
-from consumer.http import CannotListen
 from consumer.litellm.errors import LiteLLMError
 from consumer.settings import Settings, SettingsError, load_settings
 from producers.kafka_client import KafkaUnreachable, describe_error
@@ -22,8 +20,6 @@ T = TypeVar("T")
 
 _EXPECTED = (
     SettingsError,
-    CannotStart,
-    CannotListen,
     DatabaseUnavailable,
     DataRefused,
     KafkaUnreachable,

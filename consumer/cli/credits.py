@@ -1,5 +1,7 @@
 """`quartermaster credits add` and `credits adjust`: an operator's entries in the ledger."""
 
+# ruff: noqa: D301 - click reads \b itself: the lines below it stay as they are
+
 from typing import Final
 from uuid import UUID
 
@@ -53,7 +55,7 @@ def credits_group() -> None:
 @json_option
 @asynchronous
 async def add(org_id: str, credits_: int, reason: str, command_id: str, *, as_json: bool) -> None:
-    r"""Add CREDITS to the account of ORG_ID and publish `credits.granted`.
+    """Add CREDITS to the account of ORG_ID and publish `credits.granted`.
 
     Once per --id: the same command again exits 0 and shows the first entry; other values under the same
     id exit 1. The outcome is published by the next `quartermaster run`, at once where one is running.
@@ -80,14 +82,14 @@ async def add(org_id: str, credits_: int, reason: str, command_id: str, *, as_js
 async def adjust(
     org_id: str, credits_: int, reason: str, command_id: str, corrects: UUID | None, *, as_json: bool
 ) -> None:
-    r"""Change the balance of ORG_ID by CREDITS, up or down, and publish `credits.adjusted`.
+    """Change the balance of ORG_ID by CREDITS, up or down, and publish `credits.adjusted`.
 
     The balance never goes below zero: an adjustment that would take it there exits 1 and changes nothing.
     Entries are never changed; --corrects names the one that this one puts right.
 
     \b
     Example:
-      quartermaster credits adjust acme -5 --reason "double report" --id ticket-77 \
+      quartermaster credits adjust acme -5 --reason "double report" --id ticket-77 \\
         --corrects 6f0f5c1e-4b6e-5d0e-9d53-6a1f3c8f0b11
     """
     if credits_ == 0:

@@ -1,5 +1,7 @@
 """`quartermaster db upgrade`: the database's migrations."""
 
+# ruff: noqa: D301 - click reads \b itself: the lines below it stay as they are
+
 import click
 
 from consumer.cli.command import asynchronous
@@ -18,7 +20,7 @@ def db_group() -> None:
 @json_option
 @asynchronous
 async def upgrade(*, as_json: bool) -> None:
-    r"""Apply the migrations that the database lacks. Forward only; harmless to repeat.
+    """Apply the migrations that the database lacks. Forward only; harmless to repeat.
 
     Of several instances that start at once one migrates and the others wait. `quartermaster run` does it by
     itself on SQLite, and on PostgreSQL with --migrate.

@@ -1,5 +1,7 @@
 """`quartermaster doctor`: is everything in place for `run`? Asks, and changes nothing."""
 
+# ruff: noqa: D301 - click reads \b itself: the lines below it stay as they are
+
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -34,7 +36,7 @@ class Check:
 @click.pass_context
 @asynchronous
 async def doctor(ctx: click.Context, *, as_json: bool) -> None:
-    r"""Check settings, Kafka, database and LiteLLM: a line each, exit 1 where one fails.
+    """Check settings, Kafka, database and LiteLLM: a line each, exit 1 where one fails.
 
     Nothing is changed: no topic is created and no record written. Each answer is waited for at most 10 s.
 

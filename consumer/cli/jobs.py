@@ -1,5 +1,7 @@
 """`quartermaster job show`: what became of one job."""
 
+# ruff: noqa: D301 - click reads \b itself: the lines below it stay as they are
+
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +42,7 @@ def job_group() -> None:
 @json_option
 @asynchronous
 async def show(org_id: str, job_id: str, *, as_json: bool) -> None:
-    r"""Show what became of job JOB_ID of organization ORG_ID: its charge, and every event that names it.
+    """Show what became of job JOB_ID of organization ORG_ID: its charge, and every event that names it.
 
     A charge is kept for good, the outcomes of its events for QM_KEEP_DAYS.
 

@@ -1,5 +1,9 @@
 """`quartermaster keys show` and `keys rotate-encryption`: the virtual keys as stored."""
 
+# ruff: noqa: D301 - click reads \b itself: the lines below it stay as they are
+
+import contextlib
+from collections.abc import Iterator
 from typing import Final
 
 import click
@@ -10,7 +14,7 @@ from consumer.cli.command import CommandFailed, asynchronous, opened_database
 from consumer.cli.output import json_option, print_facts, print_json, say
 from consumer.settings import load_settings
 from storage import organizations, virtual_keys
-from storage.virtual_keys import KeyVault
+from storage.virtual_keys import KeyVault, UnreadableKey
 
 _KEY_NAME: Final = "default"
 _NEEDED: Final = frozenset({"key_encryption_key"})
@@ -27,7 +31,7 @@ def keys_group() -> None:
 @json_option
 @asynchronous
 async def show(org_id: str, user_id: str | None, *, as_json: bool) -> None:
-    r"""Print the key of USER_ID in organization ORG_ID; without USER_ID the owner's.
+    """Print the key of USER_ID in organization ORG_ID; without USER_ID the owner's.
 
     The key is a secret: mind where the output goes. Needs QM_KEY_ENCRYPTION_KEY.
 
@@ -47,7 +51,8 @@ async def show(org_id: str, user_id: str | None, *, as_json: bool) -> None:
         stored = await virtual_keys.live(tx, org_id, user_id, _KEY_NAME)
         if stored is None:
             raise CommandFailed(f"there is no key of user {user_id!r} in organization {org_id!r}")
-        key = vault.decrypt(stored.ciphertext)
+        with _readable():
+            key = vault.decrypt(stored.ciphertext)
     document = {"org_id": org_id, "user_id": user_id, "key": key, "hash": stored.key_hash}
     if as_json:
         print_json(document)
@@ -59,7 +64,7 @@ async def show(org_id: str, user_id: str | None, *, as_json: bool) -> None:
 @json_option
 @asynchronous
 async def rotate_encryption(*, as_json: bool) -> None:
-    r"""Encrypt every stored key anew under the first key of QM_KEY_ENCRYPTION_KEY.
+    """Encrypt every stored key anew under the first key of QM_KEY_ENCRYPTION_KEY.
 
     Put the new Fernet key first and the old one behind it, restart the instances, run this, and take the old
     one away. All keys or none: one that no Fernet key opens ends it with exit 1.
@@ -75,8 +80,19 @@ async def rotate_encryption(*, as_json: bool) -> None:
         return await virtual_keys.rotate(tx, vault)
 
     async with opened_database(settings) as database:
-        rotated = await database.run(work)
+        with _readable():
+            rotated = await database.run(work)
     if as_json:
         print_json({"rotated": rotated})
     else:
         say(f"{rotated} stored key(s) are encrypted under the first key of QM_KEY_ENCRYPTION_KEY now.")
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except UnreadableKey as error:
+        raise CommandFailed(
+            "QM_KEY_ENCRYPTION_KEY does not open every stored key: add, behind a comma, the one that does"
+        ) from error

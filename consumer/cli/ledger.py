@@ -1,5 +1,7 @@
 """`quartermaster ledger show` and `ledger verify`: the books, and the proof that they balance."""
 
+# ruff: noqa: D301 - click reads \b itself: the lines below it stay as they are
+
 import click
 
 from consumer.cli.arguments import org_id_argument
@@ -21,7 +23,7 @@ def ledger_group() -> None:
 @json_option
 @asynchronous
 async def show(org_id: str, *, as_json: bool) -> None:
-    r"""Show every entry in the ledger of ORG_ID, in order. A charge is negative.
+    """Show every entry in the ledger of ORG_ID, in order. A charge is negative.
 
     \b
     Example:
@@ -34,7 +36,7 @@ async def show(org_id: str, *, as_json: bool) -> None:
             raise CommandFailed(f"there is no organization {org_id!r}")
         entries = await ledger.entries_of(tx, org_id)
     if as_json:
-        print_json([_document(entry) for entry in entries])
+        print_json([ledger_document(entry) for entry in entries])
         return
     if not entries:
         say(f"The ledger of {org_id!r} is empty.")
@@ -47,7 +49,7 @@ async def show(org_id: str, *, as_json: bool) -> None:
 @click.pass_context
 @asynchronous
 async def verify(ctx: click.Context, *, as_json: bool) -> None:
-    r"""Prove for the whole database that the books balance; exit 1 where they do not, with what is wrong.
+    """Prove for the whole database that the books balance; exit 1 where they do not, with what is wrong.
 
     Every balance is the sum of its entries and never negative, entries and charges are numbered without
     gaps, no job is charged twice, and a correction names an entry of its own organization.
@@ -97,7 +99,8 @@ def print_ledger(entries: list[LedgerEntry]) -> None:
     )
 
 
-def _document(entry: LedgerEntry) -> dict[str, object]:
+def ledger_document(entry: LedgerEntry) -> dict[str, object]:
+    """Return the JSON form of an entry."""
     return {
         "transaction_id": entry.transaction_id,
         "kind": entry.kind,

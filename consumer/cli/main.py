@@ -1,23 +1,49 @@
-"""The command `quartermaster` and its groups."""
+"""The command `quartermaster` and what belongs to it."""
+
+# ruff: noqa: D301 - click reads \b itself: the lines below it stay as they are
+
+import logging
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final
 
 import click
 
-from consumer.cli.credits import credits_group
-from consumer.cli.database import db_group
-from consumer.cli.demo import demo
-from consumer.cli.doctor import doctor
-from consumer.cli.jobs import job_group
-from consumer.cli.keys import keys_group
-from consumer.cli.ledger import ledger_group
-from consumer.cli.organizations import org_group
-from consumer.cli.publish import publish
-from consumer.cli.service import run
+#: Where each command is. Loaded when asked for: `publish` need not wait for the whole service's imports.
+_COMMANDS: Final[Mapping[str, str]] = {
+    "run": "service:run",
+    "demo": "demo:demo",
+    "publish": "publish:publish",
+    "doctor": "doctor:doctor",
+    "org": "organizations:org_group",
+    "job": "jobs:job_group",
+    "ledger": "ledger:ledger_group",
+    "credits": "credits:credits_group",
+    "keys": "keys:keys_group",
+    "db": "database:db_group",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Finds the commands by the table above, and shows them in its order."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
+        place = _COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        command = getattr(import_module(f"consumer.cli.{module}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="quartermaster", prog_name="quartermaster")
 def cli() -> None:
-    r"""Provision LiteLLM and keep a credit ledger from Kafka events, each effect exactly once.
+    """Provision LiteLLM and keep a credit ledger from Kafka events, each effect exactly once.
 
     Settings come from the environment (QM_...) or a .env file; `quartermaster doctor` checks them. Every
     command takes --json, and exits 0 where it did its work, 1 where it could not, 2 where it was used wrong.
@@ -28,18 +54,6 @@ def cli() -> None:
       quartermaster doctor    is everything in place?
       quartermaster run       the service
     """
-
-
-for command in (
-    run,
-    demo,
-    publish,
-    doctor,
-    credits_group,
-    org_group,
-    job_group,
-    ledger_group,
-    keys_group,
-    db_group,
-):
-    cli.add_command(command)
+    # A command says itself what went wrong; without a handler a library's warnings would go to the terminal.
+    if not logging.getLogger().handlers:
+        logging.getLogger().addHandler(logging.NullHandler())

@@ -1,5 +1,7 @@
 """`quartermaster org show`: what is known of one organization."""
 
+# ruff: noqa: D301 - click reads \b itself: the lines below it stay as they are
+
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -56,7 +58,7 @@ def org_group() -> None:
 @json_option
 @asynchronous
 async def show(org_id: str, *, as_json: bool) -> None:
-    r"""Show what is known of ORG_ID: credits, members with the hashes of their keys, what waits and why.
+    """Show what is known of ORG_ID: credits, members with the hashes of their keys, what waits and why.
 
     \b
     Example:
@@ -64,24 +66,22 @@ async def show(org_id: str, *, as_json: bool) -> None:
       quartermaster org show acme --json | jq .credits_balance
     """
     async with database_of_environment() as database, database.reading() as tx:
-        view = await read_organization(tx, org_id)
+        view = await find_organization(tx, org_id)
+        waiting = [] if view is not None else await inbox.waiting_of(tx, org_id)
+    if view is None:
+        behind = f"; {len(waiting)} event(s) wait for its org.created" if waiting else ""
+        raise CommandFailed(f"there is no organization {org_id!r}{behind}")
     if as_json:
         print_json(view.document())
     else:
         print_organization(view)
 
 
-async def read_organization(tx: AsyncConnection, org_id: str) -> OrganizationView:
-    """Read one organization.
-
-    Raises:
-        CommandFailed: no `org.created` of it ever came.
-    """
+async def find_organization(tx: AsyncConnection, org_id: str) -> OrganizationView | None:
+    """Read one organization; none where no `org.created` of it ever came."""
     state = (await organizations.read(tx, [org_id])).get(org_id)
-    waiting = [_waiting(row) for row in await inbox.waiting_of(tx, org_id)]
     if state is None or state.status is OrgStatus.UNKNOWN:
-        behind = f"; {len(waiting)} event(s) wait for its org.created" if waiting else ""
-        raise CommandFailed(f"there is no organization {org_id!r}{behind}")
+        return None
     granted, used = await ledger.totals(tx, org_id)
     return OrganizationView(
         state=state,
@@ -89,7 +89,7 @@ async def read_organization(tx: AsyncConnection, org_id: str) -> OrganizationVie
         granted=granted,
         used=used,
         members=await members.of_org(tx, org_id),
-        waiting=waiting,
+        waiting=[_waiting(row) for row in await inbox.waiting_of(tx, org_id)],
     )
 
 

@@ -45,7 +45,7 @@ class EmbeddedBroker:
         binary = find_binary()
         for _ in range(_TRIES):
             # Between choosing a port and listening on it, another program may take it.
-            self._port = _free_port()
+            self._port = free_port()
             await self._start(binary)
             try:
                 if await self._answers():
@@ -139,7 +139,8 @@ def find_binary() -> Path:
         raise BrokerMissing(f"the embedded broker has no program for this machine; {hint}") from None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
