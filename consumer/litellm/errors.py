@@ -135,7 +135,7 @@ class AlreadyExists(LiteLLMError):
 _QUOTED = r"^(?:\{'(?:error|message)': ['\"])?"
 _EXISTING: Mapping[str, tuple[tuple[Existing, re.Pattern[str]], ...]] = {
     "/team/new": ((Existing.TEAM_ID, re.compile(_QUOTED + "Team id = .* already exists", re.DOTALL)),),
-    "/team/member_add": ((Existing.MEMBER, re.compile(_QUOTED + "User already in team")),),
+    "/team/member_add": ((Existing.MEMBER, re.compile(_QUOTED + "(?:User|All users are) already in team")),),
     "/user/new": (
         (Existing.USER_ID, re.compile(_QUOTED + "User with id .* already exists", re.DOTALL)),
         (Existing.USER_EMAIL, re.compile(_QUOTED + "User with email .* already exists", re.DOTALL)),

@@ -9,23 +9,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from consumer.litellm.errors import LiteLLMError
+from consumer.pauses import growing_pauses
 
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
-
-
-def pause_s(failures: int, random: float) -> float:
-    """Give the pause after so many failed probes in a row.
-
-    Args:
-        failures: Failed probes so far, 1 or more.
-        random: From 0 up to 1; spreads the pause over its upper half, so that instances do not probe in step.
-
-    Returns:
-        Seconds, doubling up to `LONGEST_PAUSE_S`.
-    """
-    whole = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16))
-    return whole * (0.5 + random / 2)
+"""Both before their jitter, in seconds."""
 
 
 class HealthGate:
@@ -92,11 +80,10 @@ class HealthGate:
         """Move the gate until cancelled."""
         while True:
             await self._reported.wait()
-            failures = 0
+            pauses = growing_pauses(self._random, first=FIRST_PAUSE_S, most=LONGEST_PAUSE_S)
             while not await self._is_up():
-                failures += 1
                 self._close()
-                await self._sleep(pause_s(failures, self._random()))
+                await self._sleep(next(pauses))
             # Failures reported meanwhile were of calls begun before this probe.
             self._reported.clear()
             self._reopen()

@@ -17,6 +17,11 @@ _USAGE: Final = {"completion_tokens": 20, "prompt_tokens": 10, "total_tokens": 3
 
 def chat(state: State, body: Chat, caller: Caller) -> object:
     """Answer, and charge key, membership, team and user."""
+    for name, value in (("messages", body.messages), ("model", body.model)):
+        if value is None:
+            missing = f"/chat/completions: Missing required parameter: '{name}'."
+            raise errors.error(400, missing, kind="invalid_request_error", param=name)
+    assert body.model is not None
     team = None if caller.key is None or caller.key.team_id is None else state.teams[caller.key.team_id]
     if caller.key is not None:
         _check_model(caller.key, team, body.model)
@@ -108,6 +113,7 @@ def _charge(state: State, key: Key, team: Team | None, cost: Decimal) -> None:
     for payer in (key, team, _membership(state, key), state.users.get(key.user_id or "")):
         if payer is not None:
             payer.spend += cost
+    key.total_spend += cost
 
 
 ROUTES = (

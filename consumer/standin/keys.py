@@ -34,7 +34,7 @@ def key_generate(state: State, body: KeyGenerate, caller: Caller) -> object:
     body.check_budget()
     _apply_defaults(state, body)
     _check_upper_bounds(state, body)
-    secret = body.key or f"sk-{secrets.token_urlsafe(16)}"
+    secret = f"sk-{secrets.token_urlsafe(16)}" if body.key is None else body.key
     _check_format(secret)
     _check_alias(state, body.key_alias)
     expires = _expiry(state, body.duration)
@@ -52,7 +52,7 @@ def key_generate(state: State, body: KeyGenerate, caller: Caller) -> object:
         max_budget=body.max_budget,
         budget_duration=body.budget_duration,
         expires=expires,
-        models=list(body.models),
+        models=body.models or [],
         metadata=body.metadata or {},
         blocked=body.blocked,
     )
@@ -204,8 +204,8 @@ def _new_expiry(state: State, duration: str | None) -> datetime | None:
 
 def key_delete(state: State, body: KeyNames, _caller: Caller) -> object:
     """Delete keys by key, hash or alias; the answer lists what was asked, found or not."""
-    asked = body.keys if body.keys is not None else body.key_aliases or []
-    by_alias = body.keys is None
+    asked = body.keys or body.key_aliases or []
+    by_alias = not body.keys
     found = [state.key_named(name) if by_alias else state.keys.get(hash_of(name)) for name in asked]
     if not any(found):
         raise errors.quoted(404, "No keys found")
@@ -230,7 +230,7 @@ def _set_blocked(state: State, name: str, *, blocked: bool) -> object:
         raise errors.error(400, "Invalid key format.", kind="bad_request_error", param="key")
     key = state.keys.get(hash_of(name))
     if key is None:
-        raise errors.error(404, "Key not found", kind="not_found_error", param="key")
+        raise errors.error(404, "Key not found.", kind="not_found_error", param="key")
     key.blocked = blocked
     return key.listed()
 

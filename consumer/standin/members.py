@@ -17,7 +17,7 @@ _PREMIUM: Final = (
 def member_add(state: State, body: MemberAdd, _caller: Caller) -> object:
     """Add members; one that is there already is refused alone, and skipped in a list."""
     team = state.find_team(body.team_id)
-    members = body.member if isinstance(body.member, list) else [body.member]
+    members = body.member
     if any(member.role == "admin" for member in members):
         raise errors.detail(400, _PREMIUM)
     if team is None:
@@ -25,7 +25,7 @@ def member_add(state: State, body: MemberAdd, _caller: Caller) -> object:
         raise errors.detail(404, message)
     new = [member for member in members if team.member(member.user_id, member.user_email) is None]
     if not new:
-        raise _already_in(team, members[0])
+        raise _already_in(team, members[0] if body.alone else None)
     rows = []
     for member in new:
         user_id = member.user_id or _user_with(state, member.user_email)
@@ -45,15 +45,17 @@ def _user_with(state: State, email: str | None) -> str:
     return state.make_user(new_id(), user_email=email, user_role="internal_user").user_id
 
 
-def _already_in(team: Team, member: Member) -> errors.ApiError:
+def _already_in(team: Team, member: Member | None) -> errors.ApiError:
+    whose = "All users are already in team."
+    if member is not None:
+        whose = f"User already in team. Member: user_id={member.user_id}, user_email={member.user_email}."
     existing = ", ".join(
         f"Member(user_id={entry.user_id!r}, user_email={entry.user_email!r}, role={entry.role!r})"
         for entry in team.members
     )
     return errors.error(
         400,
-        f"User already in team. Member: user_id={member.user_id}, user_email={member.user_email}. "
-        f"Existing members=[{existing}]",
+        f"{whose} Existing members=[{existing}]",
         kind="team_member_already_in_team",
         param="member",
     )
@@ -65,7 +67,7 @@ def member_update(state: State, body: MemberUpdate, _caller: Caller) -> object:
     entry = team.member(body.user_id, body.user_email)
     user_id = body.user_id or (None if entry is None else entry.user_id)
     if user_id is None:
-        raise errors.detail(400, "User not found in team")
+        raise errors.detail(400, f"User id doesn't exist in team table. Data={body}")
     row = state.memberships.setdefault((team.team_id, user_id), Membership(team.team_id, user_id))
     if body.sent("max_budget_in_team"):
         row.max_budget = body.max_budget_in_team

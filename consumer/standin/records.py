@@ -164,6 +164,7 @@ class Key:
     metadata: Json = field(default_factory=dict)
     blocked: bool | None = None
     spend: Decimal = Decimal(0)
+    total_spend: Decimal = Decimal(0)
     deleted_at: datetime | None = None
 
     def status(self, now: datetime) -> str:
@@ -178,7 +179,7 @@ class Key:
             "key_name": self.key_name,
             "key_alias": self.key_alias,
             "spend": float(self.spend),
-            "total_spend": float(self.spend),
+            "total_spend": float(self.total_spend),
             "expires": None if self.expires is None else stamp(self.expires),
             "models": list(self.models),
             "user_id": self.user_id,

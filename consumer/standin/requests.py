@@ -90,11 +90,20 @@ class TeamId(Request):
 
 
 class MemberAdd(Request):
-    """`/team/member_add`."""
+    """`/team/member_add`, of one member or of a list."""
 
     team_id: str
-    member: Member | list[Member]
+    member: list[Member]
     max_budget_in_team: float | None = None
+    alone: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_list(cls, values: Json) -> Json:
+        member = values.get("member")
+        if not isinstance(member, dict):
+            return {**values, "alone": False}
+        return {**values, "member": [member], "alone": True}
 
 
 class MemberOfTeam(Request):
@@ -125,12 +134,15 @@ class TeamOfUser(Request):
     max_budget_in_team: float | None = None
 
 
+UserRole = Literal["proxy_admin", "proxy_admin_viewer", "internal_user", "internal_user_viewer"]
+
+
 class UserNew(Request):
     """`/user/new`."""
 
     user_id: str | None = None
     user_email: str | None = None
-    user_role: str | None = None
+    user_role: UserRole | None = None
     max_budget: float | None = None
     models: list[str] = Field(default_factory=list)
     metadata: Json | None = None
@@ -143,11 +155,17 @@ class UserUpdate(Request):
 
     user_id: str | None = None
     user_email: str | None = None
-    user_role: str | None = None
+    user_role: UserRole | None = None
     max_budget: float | None = None
     models: list[str] | None = None
     metadata: Json | None = None
     spend: float | None = None
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.user_id is None and self.user_email is None:
+            raise ValueError("Either user id or user email must be provided")
+        return self
 
 
 class UserIds(Request):
@@ -174,7 +192,7 @@ class KeyGenerate(Budgeted):
     user_id: str | None = None
     key_type: KeyType = KeyType.DEFAULT
     allowed_routes: list[str] | None = None
-    models: list[str] = Field(default_factory=list)
+    models: list[str] | None = None
     metadata: Json | None = None
     duration: str | None = None
     budget_duration: str | None = None
@@ -205,10 +223,16 @@ class KeyUpdate(Budgeted):
 
 
 class KeyNames(Request):
-    """`/key/delete`, and `/v2/key/info` which takes `keys` alone."""
+    """`/key/delete`, and `/v2/key/info` which looks at `keys` alone."""
 
     keys: list[str] | None = None
     key_aliases: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if not self.keys and not self.key_aliases:
+            raise ValueError("At least one of 'keys' or 'key_aliases' must be provided.")
+        return self
 
 
 class KeyName(Request):
@@ -220,8 +244,8 @@ class KeyName(Request):
 class Chat(Request):
     """`/chat/completions`."""
 
-    model: str
-    messages: list[Json] = Field(default_factory=list)
+    model: str | None = None
+    messages: list[Json] | None = None
 
 
 class Page(Request):

@@ -103,11 +103,16 @@ class State:
             self.drop_key(key)
         self.deleted_teams[team.team_id] = self.teams.pop(team.team_id)
 
-    def drop_user(self, user: User) -> None:
-        """Delete a user with the memberships and keys in all teams; of those keys no record is kept."""
+    def leave_teams(self, user: User) -> None:
+        """Take a user out of all member lists."""
         for team in self.teams.values():
             team.members = [member for member in team.members if member.user_id != user.user_id]
-            self.memberships.pop((team.team_id, user.user_id), None)
+
+    def drop_user(self, user: User) -> None:
+        """Delete a user with the memberships and keys in all teams; of those keys no record is kept."""
+        self.leave_teams(user)
+        for team_id in self.teams:
+            self.memberships.pop((team_id, user.user_id), None)
         for key in self.keys_of(user_id=user.user_id):
             del self.keys[key.hash]
         del self.users[user.user_id]

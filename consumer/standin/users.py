@@ -18,7 +18,7 @@ class UserQuery(Request):
 
 def user_new(state: State, body: UserNew, _caller: Caller) -> object:
     """Make a user, perhaps as a member of teams, and with a key unless told otherwise."""
-    user_id = body.user_id or new_id()
+    user_id = new_id() if body.user_id is None else body.user_id
     if user_id in state.users:
         raise errors.quoted(409, f"User with id {user_id} already exists")
     if body.user_email is not None and (other := state.user_with_email(body.user_email)) is not None:
@@ -40,6 +40,7 @@ def user_new(state: State, body: UserNew, _caller: Caller) -> object:
     secret = _make_key(state, user) if body.auto_create_key else None
     return {
         **user.shown(),
+        "teams": None if body.teams is None else list(user.teams),
         "key": secret or "",
         "token": None if secret is None else hash_of(secret),
         "expires": None,
@@ -78,7 +79,8 @@ def user_info(state: State, query: UserQuery, caller: Caller) -> object:
 
 def user_update(state: State, body: UserUpdate, _caller: Caller) -> object:
     """Set the fields sent, except that empty ones are passed over; an unknown user is made."""
-    user_id = body.user_id or new_id()
+    known = None if body.user_email is None else state.user_with_email(body.user_email)
+    user_id = body.user_id or (new_id() if known is None else known.user_id)
     user = state.users.get(user_id) or User(user_id, state.now())
     state.users[user_id] = user
     if body.sent("max_budget"):
@@ -97,12 +99,17 @@ def user_update(state: State, body: UserUpdate, _caller: Caller) -> object:
 
 
 def user_delete(state: State, body: UserIds, _caller: Caller) -> object:
-    """Delete users with their keys and memberships in all teams."""
+    """Delete users with their keys and memberships in all teams.
+
+    An absent id ends the call before any user is deleted, but not before the earlier ones have left their
+    teams.
+    """
     users = []
     for user_id in body.user_ids:
         user = state.users.get(user_id)
         if user is None:
             raise errors.detail(404, f"User not found, passed user_id={user_id}")
+        state.leave_teams(user)
         users.append(user)
     for user in users:
         state.drop_user(user)

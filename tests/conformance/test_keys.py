@@ -148,6 +148,11 @@ async def test_delete_by_alias_and_of_a_mixed_list(proxy: Proxy) -> None:
     assert (mixed.status, mixed.body) == (200, {"deleted_keys": [key, "sk-absent-absent-absent"]})
 
 
+@pytest.mark.parametrize("body", [{}, {"keys": []}])
+async def test_delete_has_to_name_something(proxy: Proxy, body: dict[str, object]) -> None:
+    assert (await proxy.post("/key/delete", body)).shape == "V"
+
+
 async def test_list_by_alias_hash_and_team(proxy: Proxy) -> None:
     await proxy.make_team()
     key = await proxy.make_key()

@@ -59,6 +59,14 @@ async def test_an_unknown_model(proxy: Proxy, key: str) -> None:
     assert "Invalid model name" in answer.text
 
 
+@pytest.mark.parametrize("body", [{}, {"model": "fake"}])
+async def test_a_call_without_messages(proxy: Proxy, key: str, body: dict[str, object]) -> None:
+    answer = await proxy.post("/chat/completions", body, key=key)
+
+    assert (answer.status, answer.shape) == (400, "E")
+    assert "Missing required parameter: 'messages'" in answer.text
+
+
 async def test_the_teams_models_bind_at_once(proxy: Proxy, key: str) -> None:
     await change_team(proxy, models=["fake2"])
 

@@ -282,6 +282,9 @@ async def test_of_a_list_of_members_those_in_the_team_are_skipped(proxy: Proxy) 
     added = await proxy.ok("POST", "/team/member_add", json=body)
 
     assert {proxy.user, f"{proxy.user}-2"} <= members_of(added).keys()
+    again = await proxy.post("/team/member_add", body)
+    assert (again.status, again.shape) == (400, "E")
+    assert again.text.startswith("All users are already in team.")
 
 
 async def test_a_team_admin_needs_a_licence(proxy: Proxy) -> None:

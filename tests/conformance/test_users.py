@@ -139,6 +139,22 @@ async def test_delete_ends_memberships_and_keys_of_all_teams(proxy: Proxy) -> No
     assert (again.status, again.shape) == (404, "D")
 
 
+async def test_one_absent_id_and_no_user_is_deleted_but_the_teams_are_left(proxy: Proxy) -> None:
+    await proxy.make_team()
+    await proxy.make_member()
+
+    answer = await proxy.post("/user/delete", {"user_ids": [proxy.user, f"{proxy.user}-absent"]})
+
+    assert answer.status == 404
+    assert (await proxy.user_info())["user_id"] == proxy.user
+    team = (await proxy.team_info())["team_info"]
+    assert proxy.user not in [member["user_id"] for member in team["members_with_roles"]]
+
+
+async def test_update_has_to_name_a_user(proxy: Proxy) -> None:
+    assert (await proxy.post("/user/update", {"max_budget": 1})).shape == "V"
+
+
 async def test_the_client_makes_a_user_with_a_membership(proxy: Proxy, client: LiteLLMClient) -> None:
     await proxy.make_team()
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from consumer.litellm.errors import Doubtful, Unauthorized
-from consumer.litellm.gate import FIRST_PAUSE_S, LONGEST_PAUSE_S, HealthGate, pause_s
+from consumer.litellm.gate import FIRST_PAUSE_S, LONGEST_PAUSE_S, HealthGate
 
 
 class World:
@@ -121,7 +121,13 @@ async def test_it_closes_again_and_pauses_start_small_again(world: World) -> Non
     assert world.pauses == [FIRST_PAUSE_S, FIRST_PAUSE_S]
 
 
-def test_pauses_grow_to_a_limit_and_are_spread_over_their_upper_half() -> None:
-    assert [pause_s(n, 1.0) for n in (1, 2, 3, 4)] == [0.5, 1.0, 2.0, 4.0]
-    assert pause_s(1000, 1.0) == LONGEST_PAUSE_S
-    assert pause_s(1000, 0.0) == LONGEST_PAUSE_S / 2
+async def test_pauses_grow_to_a_limit(world: World) -> None:
+    world.failures = [Doubtful("/key/info", "down")] * 9
+    world.gate.report_failure()
+    for _ in range(9):
+        await world.next_pause()
+        world.may_go_on.release()
+    await world.gate.wait_open()
+
+    assert world.pauses[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert world.pauses[-2:] == [LONGEST_PAUSE_S, LONGEST_PAUSE_S]
