@@ -7,6 +7,7 @@ database itself cannot take is always `DataRefused`; neither says a password or 
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -122,6 +123,7 @@ class Database:
         """
         parsed = parse_url(url)
         if parsed.get_backend_name() == "sqlite":
+            _open_once(parsed)
             database = cls(parsed, _sqlite_writer(parsed), _sqlite_reader(parsed), "sqlite")
         else:
             writer = _postgresql_engine(parsed, pool_size, command_timeout)
@@ -216,6 +218,14 @@ def parse_url(url: str) -> URL:
     if backend == "sqlite" and (parsed.database or ":memory:").startswith((":memory:", "file::memory:")):
         raise ValueError("an in-memory SQLite database keeps nothing: the database URL must name a file")
     return parsed.set(drivername=f"{backend}+{wanted}")
+
+
+def _open_once(url: URL) -> None:
+    # The asynchronous driver leaves a thread behind where a file cannot be opened.
+    try:
+        sqlite3.connect(url.database or "").close()
+    except sqlite3.OperationalError as error:
+        raise DatabaseUnavailable(f"the database cannot serve: {error}") from None
 
 
 def _sqlite_writer(url: URL) -> AsyncEngine:

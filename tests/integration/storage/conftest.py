@@ -1,8 +1,9 @@
 """What the storage tests need beside the databases: counted statements, and a port nobody listens on."""
 
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import pytest
 from sqlalchemy import event
@@ -44,3 +45,27 @@ def statements() -> Callable[[AsyncConnection], AbstractContextManager[list[str]
             event.remove(tx.sync_connection, "before_cursor_execute", note)
 
     return counting
+
+
+@pytest.fixture
+def explain() -> Callable[[AsyncConnection, Callable[[], Awaitable[object]]], Awaitable[str]]:
+    """``await explain(tx, lambda: ...)``: PostgreSQL's plans of the statements sent meanwhile."""
+
+    async def explaining(tx: AsyncConnection, work: Callable[[], Awaitable[object]]) -> str:
+        sent: list[tuple[str, Any]] = []
+
+        def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+            sent.append((statement, parameters))
+
+        event.listen(tx.sync_connection, "before_cursor_execute", note)
+        try:
+            await work()
+        finally:
+            event.remove(tx.sync_connection, "before_cursor_execute", note)
+        plans = [
+            await tx.exec_driver_sql(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {statement}", parameters)
+            for statement, parameters in sent
+        ]
+        return "\n".join(line for plan in plans for line in plan.scalars())
+
+    return explaining

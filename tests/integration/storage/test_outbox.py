@@ -1,0 +1,228 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas.dead_letters import DeadLetterReason
+from schemas.outcomes import OUTCOME_CONTENT_TYPE, OutcomeType, Stream
+from schemas.transactions import charge_id
+from storage import dead_letters, organizations, outbox, outcomes
+from storage.database import Database
+from storage.outbox import SHARDS, shard_of
+from tests.integration.storage.rows import NOON, after, letter, outcome
+
+Statements = Callable[[AsyncConnection], AbstractContextManager[list[str]]]
+Explain = Callable[[AsyncConnection, Callable[[], Awaitable[object]]], Awaitable[str]]
+ALL = range(SHARDS)
+
+
+async def test_outcomes_are_pending_in_the_order_decided(database: Database) -> None:
+    decided = [outcome(f"org-{number % 3}", value=bytes([number])) for number in range(50)]
+    async with database.transaction() as tx:
+        await outbox.append_outcomes(tx, decided[:30])
+        await outbox.append_outcomes(tx, decided[30:])
+        await outbox.append_outcomes(tx, [])
+    async with database.reading() as tx:
+        records = await outbox.pending(tx, ALL)
+        assert await outbox.count_pending(tx) == 50
+        assert await outbox.oldest_pending_at(tx) == NOON
+    assert [record.value for record in records] == [one.value for one in decided]
+    assert [record.key for record in records] == [one.org_id.encode() for one in decided]
+    assert records == sorted(records, key=lambda record: record.outbox_id)
+    assert {record.headers for record in records} == {(OUTCOME_CONTENT_TYPE,)}
+    assert {record.stream for record in records} == {Stream.CREDITS}
+
+
+async def test_a_rolled_back_outcome_is_never_pending(database: Database) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with database.transaction() as tx:
+            await outbox.append_outcomes(tx, [outcome(value=b"lost")])
+            raise ZeroDivisionError
+    async with database.transaction() as tx:
+        await outbox.append_outcomes(tx, [outcome(value=b"kept")])
+    async with database.reading() as tx:
+        assert [record.value for record in await outbox.pending(tx, ALL)] == [b"kept"]
+
+
+async def test_each_part_is_read_by_itself_and_in_pages(database: Database) -> None:
+    decided = [outcome(f"org-{number}") for number in range(40)]
+    async with database.transaction() as tx:
+        await outbox.append_outcomes(tx, decided)
+    some = [1, 4, 6]
+    async with database.reading() as tx:
+        expected = [one.org_id for one in decided if shard_of(one.org_id) in some]
+        found: list[str] = []
+        last = 0
+        while page := await outbox.pending(tx, some, after=last, limit=3):
+            found += [record.org_id for record in page]
+            last = page[-1].outbox_id
+        assert found == expected
+        assert await outbox.pending(tx, []) == []
+        assert await outbox.pending(tx, ALL, limit=0) == []
+
+
+async def test_what_is_acknowledged_goes_and_its_place_is_not_given_again(database: Database) -> None:
+    async with database.transaction() as tx:
+        await outbox.append_outcomes(tx, [outcome(value=b"1"), outcome(value=b"2")])
+    async with database.transaction() as tx:
+        records = await outbox.pending(tx, ALL)
+        await outbox.acknowledge(tx, [record.outbox_id for record in records])
+        await outbox.acknowledge(tx, [])
+        assert await outbox.count_pending(tx) == 0
+        assert await outbox.oldest_pending_at(tx) is None
+    async with database.transaction() as tx:
+        await outbox.append_outcomes(tx, [outcome(value=b"3")])
+        (third,) = await outbox.pending(tx, ALL)
+    assert third.outbox_id > records[-1].outbox_id
+
+
+async def test_places_follow_the_order_of_the_organizations_lock(database: Database) -> None:
+    async def decide(tx: AsyncConnection, number: int) -> None:
+        state = (await organizations.lock(tx, ["acme"]))["acme"]
+        await asyncio.sleep(0)
+        value = str(state.balance).encode()
+        await outbox.append_outcomes(tx, [outcome(f"org-{number}"), outcome("acme", value=value)])
+        await organizations.save(tx, [type(state)("acme", balance=state.balance + 1)])
+
+    await asyncio.gather(*(database.run(lambda tx, n=n: decide(tx, n)) for n in range(20)))  # type: ignore[misc]
+    async with database.reading() as tx:
+        records = await outbox.pending(tx, ALL)
+    assert [int(record.value or b"") for record in records if record.org_id == "acme"] == list(range(20))
+
+
+async def test_a_batch_costs_one_statement_on_postgresql(
+    tx: AsyncConnection, dialect: str, statements: Statements
+) -> None:
+    with statements(tx) as sent:
+        await outbox.append_outcomes(tx, [outcome(f"org-{number}") for number in range(1000)])
+    assert len(sent) == (1 if dialect == "postgresql" else 3)
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"])
+async def test_pending_reads_a_range_of_the_index_for_each_part(database: Database, explain: Explain) -> None:
+    async with database.transaction() as tx:
+        await outbox.append_outcomes(tx, [outcome(f"org-{number % 100}") for number in range(5000)])
+    async with database.transaction() as tx:
+        await tx.execute(text("ANALYZE"))
+    async with database.reading() as tx:
+        plan = await explain(tx, lambda: outbox.pending(tx, [1, 4], limit=50))
+    assert "Seq Scan on outbox" not in plan
+    assert plan.count("ix_outbox_shard") == 2
+
+
+# -- dead letters --
+
+
+async def test_a_record_is_dead_lettered_once(database: Database) -> None:
+    async with database.transaction() as tx:
+        first = await outbox.append_dead_letters(tx, [letter(2), letter(1), letter(2)])
+    async with database.transaction() as tx:
+        again = await outbox.append_dead_letters(tx, [letter(2, error="said otherwise"), letter(3)])
+    async with database.reading() as tx:
+        records = await outbox.pending(tx, ALL)
+        listed = await dead_letters.list_(tx)
+    assert (first, again) == ([True, True, False], [False, True])
+    assert len(records) == 3
+    assert {stored.letter.error for stored in listed} == {"not UTF-8"}
+    assert await _empty(database, []) == []
+
+
+async def _empty(database: Database, letters: list[dead_letters.DeadLetter]) -> list[bool]:
+    async with database.transaction() as tx:
+        return await outbox.append_dead_letters(tx, letters)
+
+
+async def test_of_several_readers_of_one_record_one_writes_it(database: Database) -> None:
+    results = await asyncio.gather(
+        *(database.run(lambda tx: outbox.append_dead_letters(tx, [letter(1), letter(2)])) for _ in range(6))
+    )
+    assert [sum(told) for told in zip(*results, strict=True)] == [1, 1]
+
+
+async def test_a_dead_letter_goes_out_with_its_own_bytes_and_the_reason(database: Database) -> None:
+    found = letter(7, key=None, value=None, event_id="e-1")
+    async with database.transaction() as tx:
+        await outbox.append_dead_letters(tx, [found])
+    async with database.reading() as tx:
+        (record,) = await outbox.pending(tx, ALL)
+        assert await outbox.oldest_pending_at(tx) == NOON
+    assert (record.stream, record.org_id, record.key, record.value) == (Stream.DEAD_LETTER, "", None, None)
+    assert record.headers[:3] == found.headers
+    added = dict(record.headers[3:])
+    assert added["qm-reason"] == b"invalid_json"
+    assert added["qm-event-id"] == b"e-1"
+    assert added["qm-original-offset"] == b"7"
+    assert "qm-event-source" not in added
+
+
+async def test_dead_letters_are_found_by_reason_topic_and_whether_redriven(database: Database) -> None:
+    letters = [
+        letter(1),
+        letter(2, topic="org.created"),
+        letter(3, reason=DeadLetterReason.ID_CONFLICT, value=b""),
+    ]
+    async with database.transaction() as tx:
+        for one in letters:
+            await outbox.append_dead_letters(tx, [one])
+        stored = await dead_letters.list_(tx)
+        assert [one.letter for one in stored] == letters
+        assert await dead_letters.get(tx, stored[1].dead_letter_id) == stored[1]
+        assert await dead_letters.get(tx, 10**6) is None
+        assert await dead_letters.list_(tx, topic="org.created") == [stored[1]]
+        assert await dead_letters.list_(tx, reason=DeadLetterReason.ID_CONFLICT) == [stored[2]]
+        assert await dead_letters.list_(tx, after=stored[0].dead_letter_id, limit=1) == [stored[1]]
+        assert await dead_letters.known(tx, [letters[0].digest, uuid4()]) == {letters[0].digest}
+        assert await dead_letters.known(tx, []) == set()
+
+        assert await dead_letters.mark_redriven(tx, stored[0].dead_letter_id, after(5))
+        assert not await dead_letters.mark_redriven(tx, stored[0].dead_letter_id, after(6))
+        assert [one.redriven_at for one in await dead_letters.list_(tx, redriven=True)] == [after(5)]
+        assert await dead_letters.list_(tx, redriven=False) == stored[1:]
+
+
+# -- outcomes kept --
+
+
+async def test_outcomes_are_found_by_job_by_event_and_by_when(database: Database) -> None:
+    job, event = charge_id("acme", "j-1"), uuid4()
+    decided = [
+        outcome(job_key=job, value=b"first"),
+        outcome(job_key=job, value=b"second", cause_identity=event, decided_at=after(1)),
+        outcome("beta", cause_identity=event, round=2, decided_at=after(2), type=OutcomeType.CREDITS_GRANTED),
+        outcome("beta", type=OutcomeType.ORG_PROVISIONED, stream=Stream.PROVISIONING, decided_at=after(3)),
+    ]
+    async with database.transaction() as tx:
+        await outbox.append_outcomes(tx, decided)
+    async with database.reading() as tx:
+        everything = await outcomes.page(tx)
+        assert [one.value for one in await outcomes.of_job(tx, "acme", job)] == [b"first", b"second"]
+        assert await outcomes.of_job(tx, "beta", job) == []
+        assert [one.round for one in await outcomes.of_event(tx, event)] == [1, 2]
+        assert (await outcomes.latest_of_events(tx, [event, uuid4()]))[event].round == 2
+        assert await outcomes.latest_of_events(tx, []) == {}
+        assert await outcomes.page(tx, org_id="beta", limit=1) == [everything[2]]
+        assert await outcomes.page(tx, identities=[event], after=everything[1].outcome_seq) == [everything[2]]
+        assert await outcomes.page(tx, decided_from=after(1), decided_to=after(3)) == everything[1:3]
+    assert [one.outcome_id for one in everything] == [one.id for one in decided]
+    assert everything[3].type is OutcomeType.ORG_PROVISIONED
+    assert everything[1].decided_at == after(1)
+
+
+async def test_a_stored_outcome_is_published_again_byte_for_byte(database: Database) -> None:
+    async with database.transaction() as tx:
+        await outbox.append_outcomes(tx, [outcome(value=b"1"), outcome(value=b"2")])
+        records = await outbox.pending(tx, ALL)
+        await outbox.acknowledge(tx, [record.outbox_id for record in records])
+        stored = await outcomes.page(tx)
+    async with database.transaction() as tx:
+        assert await outbox.append_again(tx, [one.outcome_seq for one in reversed(stored)] + [10**6]) == 2
+        assert await outbox.append_again(tx, []) == 0
+    async with database.reading() as tx:
+        again = await outbox.pending(tx, ALL)
+    assert [(one.key, one.value, one.headers) for one in again] == [
+        (one.key, one.value, one.headers) for one in records
+    ]
