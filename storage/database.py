@@ -344,11 +344,14 @@ def _of_driver(error: DBAPIError) -> Exception | None:
     cause = getattr(origin, "__cause__", None)
     state = getattr(origin, "sqlstate", None)
     name = type(cause or origin).__name__
+    if isinstance(cause, asyncpg.InvalidCachedStatementError):
+        # Somebody migrated beside us; the statements are prepared anew the next time.
+        return TransactionConflict(f"the tables changed: {name}")
     if isinstance(cause, asyncpg.DataError):
         return DataRefused(f"the database cannot store a value: {name}")
     if state is not None:
         return _of_state(state, name)
-    if error.connection_invalidated or isinstance(cause, asyncpg.InterfaceError):
+    if error.connection_invalidated or (isinstance(cause, asyncpg.InterfaceError) and "closed" in str(cause)):
         return DatabaseUnavailable(f"the database connection failed: {name}")
     return _of_sqlite(str(origin), name)
 

@@ -25,10 +25,13 @@ from tests.integration.storage.rows import put_org
 async def test_a_transaction_is_kept_whole_or_not_at_all(database: Database) -> None:
     async with database.transaction() as tx:
         await put_org(tx, "kept", balance=1)
+
+    async def fail(tx: AsyncConnection) -> None:
+        await put_org(tx, "lost", balance=1)
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        async with database.transaction() as tx:
-            await put_org(tx, "lost", balance=1)
-            raise ZeroDivisionError
+        await database.run(fail)
 
     async with database.reading() as tx:
         assert set(await organizations.read(tx, ["kept", "lost"])) == {"kept"}
@@ -113,12 +116,14 @@ async def test_a_file_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> No
 async def test_a_connection_cut_in_the_middle_is_unavailable_and_the_next_one_works(
     database: Database,
 ) -> None:
+    async def lose_the_connection(tx: AsyncConnection) -> None:
+        own = await tx.scalar(text("SELECT pg_backend_pid()"))
+        async with database.transaction() as other:
+            await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": own})
+        await put_org(tx, "lost")
+
     with pytest.raises(DatabaseUnavailable):
-        async with database.transaction() as tx:
-            own = await tx.scalar(text("SELECT pg_backend_pid()"))
-            async with database.transaction() as other:
-                await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": own})
-            await put_org(tx, "lost")
+        await database.run(lose_the_connection)
     await database.ping()
 
 
@@ -204,7 +209,7 @@ async def test_another_process_on_the_file_is_waited_for(database: Database, dat
     ],
 )
 def test_a_url_of_no_use_is_refused_without_repeating_it(url: str) -> None:
-    with pytest.raises(ValueError, match="the database URL|in-memory") as caught:
+    with pytest.raises(ValueError, match=r"the database URL|in-memory") as caught:
         parse_url(url)
     assert "hunter2" not in str(caught.value)
 

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from uuid import UUID, uuid4
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
@@ -42,12 +43,13 @@ async def test_of_an_identity_given_twice_the_first_counts(tx: AsyncConnection) 
 
 async def test_a_transaction_that_fails_registers_nothing(database: Database) -> None:
     identity = uuid4()
-    try:
-        async with database.transaction() as tx:
-            await identities.register(tx, [(identity, b"1")])
-            raise ZeroDivisionError
-    except ZeroDivisionError:
-        pass
+
+    async def fail(tx: AsyncConnection) -> None:
+        await identities.register(tx, [(identity, b"1")])
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await database.run(fail)
     async with database.reading() as tx:
         assert await identities.lookup(tx, [identity]) == {}
 

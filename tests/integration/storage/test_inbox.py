@@ -1,3 +1,4 @@
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -180,8 +181,8 @@ async def test_with_the_gate_closed_only_what_needs_no_litellm_is_due(tx: AsyncC
     }.items():
         await inbox.update(tx, replace(await only(tx, active[name]), **changes))  # type: ignore[arg-type]
 
-    closed = {"gate_open": False, "tried_before": after(-60)}
-    found = {row.subject for row in await inbox.due_rows(tx, "active", NOON, 100, **closed)}  # type: ignore[arg-type]
+    closed: dict[str, Any] = {"gate_open": False, "tried_before": after(-60)}
+    found = {row.subject for row in await inbox.due_rows(tx, "active", NOON, 100, **closed)}
     assert found == {"", "member", "given up", "taken back"}
     assert await due(tx, "pending", **closed) == [pending["user"].identity]
     assert len(await due(tx, "active", gate_open=False)) == 3
@@ -246,7 +247,7 @@ async def test_reading_whose_turn_it_is_does_not_read_all_that_is_due(
     await tx.execute(text("ANALYZE inbox"))
     plan = await explain(tx, lambda: runnable(tx))
     assert "Seq Scan on inbox" not in plan
-    assert "rows=10" not in plan.replace("rows=1000 ", "").replace("rows=10 ", "")
+    assert max(int(count) for count in re.findall(r"actual rows=(\d+)", plan)) <= 1_000
 
 
 # -- waiting for the organization --

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, insert, text, update
+from sqlalchemy import ColumnElement, delete, insert, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -145,7 +145,7 @@ async def tampering(database: Database) -> AsyncIterator[AsyncConnection]:
             await tx.execute(text("PRAGMA ignore_check_constraints = OFF"))
 
 
-def second_charge() -> object:
+def second_charge() -> ColumnElement[bool]:
     return ledger_entries.c.entry == 3
 
 

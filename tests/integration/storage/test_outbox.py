@@ -38,10 +38,12 @@ async def test_outcomes_are_pending_in_the_order_decided(database: Database) -> 
 
 
 async def test_a_rolled_back_outcome_is_never_pending(database: Database) -> None:
+    async def fail(tx: AsyncConnection) -> None:
+        await outbox.append_outcomes(tx, [outcome(value=b"lost")])
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        async with database.transaction() as tx:
-            await outbox.append_outcomes(tx, [outcome(value=b"lost")])
-            raise ZeroDivisionError
+        await database.run(fail)
     async with database.transaction() as tx:
         await outbox.append_outcomes(tx, [outcome(value=b"kept")])
     async with database.reading() as tx:
