@@ -41,7 +41,7 @@ async def demo(*, once: bool, as_json: bool) -> None:
     else:
         display = PlainDisplay()
     if not as_json:
-        say("Starting a broker, a stand-in of LiteLLM and the service; about 2 seconds ...")
+        say("Starting a broker, a stand-in of LiteLLM and the service; about 10 seconds ...")
     try:
         await _until_interrupted(run_chain(display, once=once, as_json=as_json))
     except (BrokerMissing, ServiceEnded, ChainBroken) as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -109,8 +110,8 @@ def _logging_to(path: Path, settings: Settings) -> Iterator[None]:
         try:
             yield
         finally:
-            # What a library still logs at the very end has nowhere to go.
-            configure_logging(settings.model_copy(update={"log_level": "ERROR"}))
+            # What a library still has to say once the parts are gone is of no interest to anyone.
+            logging.getLogger().handlers = [logging.NullHandler()]
 
 
 async def _end(service: "asyncio.Task[None]", stop: asyncio.Event) -> None:

@@ -1,6 +1,5 @@
 """What all commands have in common."""
 
-import importlib.metadata
 import os
 import subprocess
 import sys
@@ -96,11 +95,3 @@ def test_python_m_consumer_is_the_same(tmp_path: Path) -> None:
     assert (
         done.stderr == "Error: there is no database quartermaster.db: run `quartermaster db upgrade` first\n"
     )
-
-
-def test_the_entry_point_is_the_documented_one() -> None:
-    try:
-        points = importlib.metadata.entry_points(group="console_scripts", name="quartermaster")
-    except importlib.metadata.PackageNotFoundError:
-        points = importlib.metadata.EntryPoints()
-    assert all(point.value == "consumer.__main__:main" for point in points)
