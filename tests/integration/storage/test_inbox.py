@@ -12,11 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.events import EventType
 from schemas.outcomes import Origin
-from storage import inbox, leases, members
+from storage import inbox, leases, members, resources
 from storage.database import Database
 from storage.inbox import InboxRow, InboxState, NewInboxRow, Phase, WaitReason
 from storage.members import Member
 from storage.organizations import OrgStatus
+from storage.resources import Resource, ResourceKind
 from tests.integration.storage.rows import (
     NOON,
     after,
@@ -77,6 +78,17 @@ async def test_an_event_is_read_as_it_was_kept(tx: AsyncConnection) -> None:
     await inbox.remove(tx, [row.inbox_id])
     await inbox.remove(tx, [])
     assert await inbox.get(tx, row.inbox_id) is None
+
+
+async def test_the_longest_ids_fit_every_index(tx: AsyncConnection) -> None:
+    org_id, user_id = "\U0001f3e2" * 255, "\U0001f464" * 255
+    await put_active_org(tx, org_id)
+    await inbox.add(tx, [event(org_id, subject=user_id), event(org_id, subject=user_id), org_event(org_id)])
+    await inbox.add(tx, [job_event(org_id, "\U0001f4bc" * 255)])
+    await members.add(tx, Member(org_id, user_id, "member", False, "h", "a", "default", NOON))
+    await leases.acquire(tx, leases.org_scope(org_id), ttl=MINUTE, token=uuid4(), now=after(-60))
+    await resources.save(tx, [Resource(org_id, ResourceKind.MEMBER, user_id, UUID(int=1))])
+    assert await runnable(tx) == [org_id]
 
 
 async def test_an_event_is_kept_once(database: Database) -> None:

@@ -1,0 +1,1 @@
+"""The versions, in order; a version that was released is never changed."""
