@@ -95,7 +95,7 @@ def _access(topic: Mapping[str, object] | None) -> TopicAccess:
     )
 
 
-class _MetadataResponseV8(Response):  # type: ignore[misc] - aiokafka is not typed
+class _MetadataResponseV8(Response):  # type: ignore[misc]  # aiokafka is not typed
     API_KEY = _METADATA
     API_VERSION = _VERSION
     SCHEMA = Schema(
