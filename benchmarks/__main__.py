@@ -1,6 +1,7 @@
 """`python -m benchmarks [NAME ...]`: run the comparisons and print a line each (`--json` for scripts).
 
-Where QM_TEST_KAFKA and QM_TEST_POSTGRES are set, the real broker and database are measured; else the embedded broker and SQLite.
+Where QM_TEST_KAFKA and QM_TEST_POSTGRES are set, the real broker and database are measured;
+else the embedded broker and SQLite.
 """
 
 import argparse
@@ -34,9 +35,21 @@ def main() -> int:
         for one in measured:
             ratio = one.per_second / baseline
             if arguments.json:
-                print(json.dumps({"suite": name, "name": one.name, "per_second": round(one.per_second), "ratio": round(ratio, 3)}))
+                print(
+                    json.dumps(
+                        {
+                            "suite": name,
+                            "name": one.name,
+                            "per_second": round(one.per_second),
+                            "ratio": round(ratio, 3),
+                        }
+                    )
+                )
             else:
-                print(f"{name:10} {one.name:56} {one.per_second:10,.0f}/s   {ratio:6.2f} of the baseline", flush=True)
+                print(
+                    f"{name:10} {one.name:56} {one.per_second:10,.0f}/s   {ratio:6.2f} of the baseline",
+                    flush=True,
+                )
     return 0
 
 

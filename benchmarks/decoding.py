@@ -26,4 +26,7 @@ async def measure(events: int) -> list[Measured]:
             assert isinstance(decode(record, max_bytes=524_288), InboundEvent)
     decoded = time.perf_counter() - start
     count = rounds * len(records)
-    return [Measured("json.loads alone", count, parsed), Measured("decode: all checks and the fingerprint", count, decoded)]
+    return [
+        Measured("json.loads alone", count, parsed),
+        Measured("decode: all checks and the fingerprint", count, decoded),
+    ]

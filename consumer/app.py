@@ -20,8 +20,9 @@ from aiokafka import AIOKafkaConsumer
 from prometheus_client import CollectorRegistry
 
 from consumer.http import HttpServer
-from consumer.ingest.batch import Applied, IngestPolicy
+from consumer.ingest.batch import Applied
 from consumer.ingest.drain import Drain
+from consumer.ingest.judging import IngestPolicy
 from consumer.ingest.loop import Ingest, IngestLimits
 from consumer.ingest.status import IngestStatus
 from consumer.ingest.topics import wait_for_topics
@@ -35,8 +36,8 @@ from consumer.retention import Retention
 from consumer.settings import Settings
 from producers.kafka_client import KafkaConnection, make_producer
 from producers.relay import Relay
-from storage.database import Database, DatabaseUnavailable
 from storage import migrations
+from storage.database import Database, DatabaseUnavailable
 from storage.single_writer import SqliteFileLock
 from storage.virtual_keys import KeyVault, check_all_readable
 
@@ -170,7 +171,7 @@ class _Service:
         )
         relay = Relay(
             database,
-            lambda: make_producer(kafka),
+            lambda: make_producer(kafka, idempotent=settings.kafka_idempotence),
             settings.outbound_topics,
             on_published=metrics.published,
             on_failed=metrics.publish_failed,
@@ -349,7 +350,7 @@ def _garbage_rarely() -> Iterator[None]:
 
 
 def consumer_options() -> dict[str, Any]:
-    """Return how we read, whatever we read: only committed records, offsets committed and reset by us alone."""
+    """Return how we read: only committed records; offsets are committed and reset by us alone."""
     return {
         "enable_auto_commit": False,
         "auto_offset_reset": "none",  # we reset ourselves, to count what was lost

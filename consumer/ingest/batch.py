@@ -8,35 +8,25 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consumer.decisions.jobs import decide_job, must_wait
+from consumer.decisions.jobs import must_wait
+from consumer.ingest.judging import IngestPolicy, Judge, job_key
 from schemas.dead_letters import DeadLetterReason, dead_letter_digest
 from schemas.decode import IncomingRecord, Rejected
 from schemas.event import InboundEvent
 from schemas.events import EventType
-from schemas.outcomes import EncodedOutcome, Origin, OutcomeType, cause_of, encode_outcome
-from schemas.transactions import charge_id
+from schemas.outcomes import Origin, OutcomeType
 from storage import identities, inbox, ledger, organizations, outbox
 from storage.dead_letters import DeadLetter
 from storage.inbox import NewInboxRow, WaitReason
-from storage.ledger import LedgerEntry
 from storage.organizations import OrgState, OrgStatus
 
 EVENTS_PER_TURN = 50
 """After how many events of pure computation the event loop gets its turn (heartbeats, the next fetch)."""
-
-
-@dataclass(frozen=True, slots=True)
-class IngestPolicy:
-    """The settings that decide what an event does at ingest."""
-
-    our_source: str
-    credits_per_job: int
-    dependency_wait: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +103,7 @@ async def apply_batch(
     letters += [dead_letter_of(r.record, _conflict(r.event), origin=origin, now=now) for r in conflicting]
     if letters:
         stored = await outbox.append_dead_letters(tx, letters)
-        applied.dead_letters.update(
-            letter.reason for letter, new in zip(letters, stored, strict=True) if new
-        )
+        applied.dead_letters.update(letter.reason for letter, new in zip(letters, stored, strict=True) if new)
     return applied
 
 
@@ -160,60 +148,30 @@ async def _apply_events(
         return
     before = await organizations.lock(tx, sorted({one.event.org_id for one in fresh}))
     states = dict(before)
-    jobs = [one.event for one in fresh if one.event.type is EventType.JOB_COMPLETED]
-    charged = await ledger.charged(tx, sorted({_job_key(job) for job in jobs})) if jobs else set()
-
-    entries: list[LedgerEntry] = []
-    outcomes: list[EncodedOutcome] = []
+    keys = {job_key(one.event) for one in fresh if one.event.type is EventType.JOB_COMPLETED}
+    judge = Judge(policy, now, charged=await ledger.charged(tx, sorted(keys)) if keys else set())
     rows: list[NewInboxRow] = []
-    arriving: set[str] = set()
     for number, one in enumerate(fresh, start=1):
         event = one.event
         state = states[event.org_id]
         if event.type is EventType.JOB_COMPLETED and not must_wait(state):
-            key = _job_key(event)
-            decision = decide_job(
-                state, event, already_charged=key in charged, price=policy.credits_per_job, now=now
-            )
-            states[event.org_id] = decision.state
-            if decision.entry is not None:
-                entries.append(decision.entry)
-                charged.add(key)
-            outcomes.append(
-                encode_outcome(
-                    decision.outcome,
-                    decision.data,
-                    org_id=event.org_id,
-                    cause=cause_of(event),
-                    decided_at=now,
-                    origin=origin,
-                    round=1,
-                    our_source=policy.our_source,
-                    job_key=key,
-                )
-            )
+            states[event.org_id] = judge.judge(state, event, origin=origin, stored_at=now)
         else:
             states[event.org_id], row = keep(state, event, policy=policy, origin=origin, now=now)
             rows.append(row)
-            if states[event.org_id].status is not state.status:
-                arriving.add(event.org_id)
         if number % EVENTS_PER_TURN == 0:
             await asyncio.sleep(0)
 
-    if entries:
-        await ledger.append(tx, entries)
     if rows:
         await inbox.add(tx, rows)
-    if arriving:
-        # Their org.created is in the database now: whoever waits for it waits without a deadline.
-        await inbox.hold_dependents(tx, sorted(arriving))
-    if outcomes:
-        await outbox.append_outcomes(tx, outcomes)
+        # Where their org.created is in the database now, whoever waits for it waits without a deadline.
+        arrived = [org_id for org_id, state in states.items() if state.status is not before[org_id].status]
+        await inbox.hold_dependents(tx, arrived)
+    applied.outcomes.update(await judge.write(tx))
     changed = [state for org_id, state in states.items() if state != before[org_id]]
     if changed:
         await organizations.save(tx, changed)
 
-    applied.outcomes.update(outcome.type for outcome in outcomes)
     applied.needs_provisioning = any(row.type is not EventType.JOB_COMPLETED for row in rows)
     applied.needs_draining = any(
         row.type is EventType.JOB_COMPLETED and states[row.org_id].status is OrgStatus.ACTIVE for row in rows
@@ -295,7 +253,3 @@ def _conflict(event: InboundEvent) -> Rejected:
         event_source=event.source,
         event_type=event.type,
     )
-
-
-def _job_key(event: InboundEvent) -> UUID:
-    return charge_id(event.org_id, event.subject)

@@ -1,9 +1,10 @@
-"""Jobs that waited for their organization, judged in the order received once it can be said what becomes of them.
+"""Jobs that waited for their organization, judged in the order received once their fate can be said.
 
 No LiteLLM and no lease: the transaction under the organization's row lock is all the order this needs.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -11,14 +12,13 @@ from datetime import datetime
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consumer.decisions.jobs import decide_job
-from consumer.ingest.batch import Applied, IngestPolicy
+from consumer.ingest.judging import IngestPolicy, Judge
 from consumer.metrics import Metrics
 from consumer.pauses import wait_for_any
 from schemas.event import from_stored
-from schemas.outcomes import cause_of, encode_outcome
+from schemas.outcomes import OutcomeType
 from schemas.transactions import charge_id
-from storage import inbox, ledger, organizations, outbox
+from storage import inbox, ledger, organizations
 from storage.database import Clock, Database, DatabaseUnavailable, database_now
 from storage.organizations import OrgStatus
 
@@ -29,58 +29,42 @@ ORGANIZATIONS_PER_PASS = 50
 
 
 async def drain_organization(
-    tx: AsyncConnection, org_id: str, *, policy: IngestPolicy, now: datetime, limit: int = JOBS_PER_TRANSACTION
-) -> Applied:
+    tx: AsyncConnection,
+    org_id: str,
+    *,
+    policy: IngestPolicy,
+    now: datetime,
+    limit: int = JOBS_PER_TRANSACTION,
+) -> Counter[OutcomeType]:
     """Judge up to `limit` waiting jobs of one organization, the longest waiting first.
 
     Guarantees: an active organization's jobs are charged in the order received, before any that came after
     them; of one that isn't active only those jobs end whose wait is over; one that is being provisioned is
     left alone.
+
+    Returns:
+        How many outcomes of each type were decided.
     """
-    applied = Applied()
     state = (await organizations.lock(tx, [org_id]))[org_id]
     if state.status is OrgStatus.PROVISIONING:
-        return applied
+        return Counter()
     if state.status is OrgStatus.ACTIVE:
         rows = await inbox.waiting_jobs(tx, org_id, limit)
     else:
         rows = await inbox.expired_jobs(tx, org_id, now, limit)
     if not rows:
-        return applied
+        return Counter()
 
-    charged = await ledger.charged(tx, sorted({charge_id(org_id, row.subject) for row in rows}))
-    entries = []
-    outcomes = []
+    keys = {charge_id(org_id, row.subject) for row in rows}
+    judge = Judge(policy, now, charged=await ledger.charged(tx, sorted(keys)))
     for row in rows:
-        event = from_stored(row.event)
-        key = charge_id(org_id, event.subject)
-        decision = decide_job(
-            state, event, already_charged=key in charged, price=policy.credits_per_job, now=now
+        state = judge.judge(
+            state, from_stored(row.event), origin=row.origin, stored_at=row.stored_at, round_=row.round
         )
-        state = decision.state
-        if decision.entry is not None:
-            entries.append(decision.entry)
-            charged.add(key)
-        outcomes.append(
-            encode_outcome(
-                decision.outcome,
-                decision.data,
-                org_id=org_id,
-                cause=cause_of(event),
-                decided_at=now,
-                origin=row.origin,
-                round=row.round,
-                our_source=policy.our_source,
-                job_key=key,
-            )
-        )
-    if entries:
-        await ledger.append(tx, entries)
     await inbox.remove(tx, [row.inbox_id for row in rows])
-    await outbox.append_outcomes(tx, outcomes)
+    outcomes = await judge.write(tx)
     await organizations.save(tx, [replace(state, waiting_jobs=state.waiting_jobs - len(rows))])
-    applied.outcomes.update(outcome.type for outcome in outcomes)
-    return applied
+    return outcomes
 
 
 class Drain:
@@ -127,12 +111,12 @@ class Drain:
         worked = False
         for org_id in org_ids:
 
-            async def serve(tx: AsyncConnection, org_id: str = org_id) -> Applied:
+            async def serve(tx: AsyncConnection, org_id: str = org_id) -> Counter[OutcomeType]:
                 return await drain_organization(tx, org_id, policy=self._policy, now=await self._clock(tx))
 
-            applied = await self._database.run(serve)
-            if applied.outcomes:
+            outcomes = await self._database.run(serve)
+            if outcomes:
                 worked = True
-                self._metrics.outcomes(applied.outcomes)
+                self._metrics.outcomes(outcomes)
                 self._on_outcomes()
         return worked

@@ -24,13 +24,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.ingest.batch import (
     Applied,
-    IngestPolicy,
     Received,
     RejectedRecord,
     apply_batch,
     unprocessable,
 )
 from consumer.ingest.breaker import TRIAL, Breaker
+from consumer.ingest.judging import IngestPolicy
 from consumer.ingest.records import Decoded, decode_all
 from consumer.ingest.status import IngestStatus
 from consumer.metrics import Metrics
@@ -98,7 +98,7 @@ class Ingest:
         self._stop = stop
         self._status.waiting_for = None
         self._status.progress_at = self._monotonic()
-        fetch = asyncio.ensure_future(self._fetch())
+        fetch: asyncio.Future[Fetched] = asyncio.ensure_future(self._fetch())
         watch = asyncio.ensure_future(self._watch_lag())
         try:
             while not stop.is_set():

@@ -1,4 +1,4 @@
-"""The one path, from outside: three kinds of events in, LiteLLM provisioned, credits deducted, outcomes out."""
+"""The one path, from outside: events in, LiteLLM provisioned, credits deducted, outcomes out."""
 
 import asyncio
 import json
@@ -22,7 +22,13 @@ async def test_an_organization_its_user_and_its_jobs(world: World) -> None:
     org = world.org()
     founded = await world.publish(
         "org.created",
-        {"org_id": org, "name": "Acme", "owner_user_id": f"{org}-ann", "initial_credits": 2, "max_budget_usd": "25.00"},
+        {
+            "org_id": org,
+            "name": "Acme",
+            "owner_user_id": f"{org}-ann",
+            "initial_credits": 2,
+            "max_budget_usd": "25.00",
+        },
     )
     joined = await world.publish("user.joined", {"org_id": org, "user_id": f"{org}-bob"})
     jobs = [
@@ -88,7 +94,7 @@ async def test_what_is_delivered_again_has_no_effect_and_no_outcome(world: World
 
 
 async def test_dependents_that_come_first_wait_and_are_served_in_order(world: World) -> None:
-    await world.run_ready()
+    service = await world.run_ready()
     org = world.org()
     jobs = [
         await world.publish("job.completed", {"org_id": org, "job_id": f"j{n}", "status": "completed"})
@@ -96,8 +102,8 @@ async def test_dependents_that_come_first_wait_and_are_served_in_order(world: Wo
     ]
     joined = await world.publish("user.joined", {"org_id": org, "user_id": f"{org}-u"})
     await eventually(
-        lambda: world.json_command("org", "show", org),
-        lambda shown: len(shown["waiting"]) == 6,
+        service.metrics,
+        lambda shown: 'quartermaster_waiting{reason="organization"} 6.0' in shown,
         what="six events wait",
     )
     founded = await world.publish(
@@ -124,13 +130,17 @@ async def test_dependents_of_an_organization_that_never_comes(world: World) -> N
 async def test_bad_input_becomes_a_dead_letter_with_its_bytes_and_stops_nothing(world: World) -> None:
     await world.run_ready()
     org = world.org()
-    await world.produce("job.completed", b'{"broken', key=org, headers=[("trace", b"x"), ("qm-reason", b"forged")])
+    await world.produce(
+        "job.completed", b'{"broken', key=org, headers=[("trace", b"x"), ("qm-reason", b"forged")]
+    )
     await world.produce("job.completed", None, key=org)
     await world.produce("job.completed", event("other.type", {}, id_="o"), key=org)
     founded = await world.publish("org.created", {"org_id": org, "name": "A", "owner_user_id": f"{org}-o"})
     await world.outcome_of(founded)
     [letter] = await eventually(
-        lambda: world.records("quartermaster.dead-letters"), lambda found: len(found) == 1, what="one dead letter"
+        lambda: world.records("quartermaster.dead-letters"),
+        lambda found: len(found) == 1,
+        what="one dead letter",
     )
     headers = dict(letter.headers)
     assert letter.value == b'{"broken'
@@ -147,11 +157,15 @@ async def test_the_same_identity_with_other_data_is_a_conflict_and_changes_nothi
         "org.created", {"org_id": org, "name": "A", "owner_user_id": f"{org}-o", "initial_credits": 5}
     )
     await world.outcome_of(founded)
-    first = await world.publish("job.completed", {"org_id": org, "job_id": "a", "status": "completed"}, id_="same")
+    first = await world.publish(
+        "job.completed", {"org_id": org, "job_id": "a", "status": "completed"}, id_="same"
+    )
     await world.outcome_of(first)
     await world.publish("job.completed", {"org_id": org, "job_id": "b", "status": "completed"}, id_="same")
     [letter] = await eventually(
-        lambda: world.records("quartermaster.dead-letters"), lambda found: len(found) == 1, what="one dead letter"
+        lambda: world.records("quartermaster.dead-letters"),
+        lambda found: len(found) == 1,
+        what="one dead letter",
     )
     assert dict(letter.headers)["qm-reason"] == b"id_conflict"
     assert (await world.json_command("org", "show", org))["credits_balance"] == 4

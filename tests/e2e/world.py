@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from cryptography.fernet import Fernet
 
 from schemas.json_codec import parse_json
+from tests.parts.choice import KAFKA
 
 PATIENCE_S = 60.0
 PARTITIONS = 3
@@ -73,7 +74,9 @@ class Service:
 class World:
     """Everything around the service, with names that no other test uses."""
 
-    def __init__(self, *, kafka: str, database_url: str, litellm_url: str, litellm_key: str, folder: Path) -> None:
+    def __init__(
+        self, *, kafka: str, database_url: str, litellm_url: str, litellm_key: str, folder: Path
+    ) -> None:
         self.kafka = kafka
         self.database_url = database_url
         self.folder = folder
@@ -95,6 +98,7 @@ class World:
             "QM_TOPIC_DEAD_LETTERS": self.topics["quartermaster.dead-letters"],
             "QM_HTTP_PORT": "0",
             "QM_LOG_FORMAT": "json",
+            "QM_KAFKA_IDEMPOTENCE": str(KAFKA.is_real).lower(),
         }
         self.services: list[Service] = []
         self._producer: AIOKafkaProducer | None = None
@@ -179,7 +183,13 @@ class World:
     # -- in -----------------------------------------------------------------------------------------------
 
     async def produce(
-        self, topic: str, value: bytes | None, *, key: str | None = None, headers: Any = None, partition: int | None = None
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: str | None = None,
+        headers: Any = None,
+        partition: int | None = None,
     ) -> None:
         await self.produce_all(topic, [(key, value)], headers=headers, partition=partition)
 
@@ -239,7 +249,9 @@ class World:
     async def outcomes(self, topic: str) -> list[Outcome]:
         return [parse(record.value) for record in await self.records(topic)]
 
-    async def wait_for_outcomes(self, topic: str, causes: set[str], *, patience: float = PATIENCE_S) -> dict[str, Outcome]:
+    async def wait_for_outcomes(
+        self, topic: str, causes: set[str], *, patience: float = PATIENCE_S
+    ) -> dict[str, Outcome]:
         """Wait until each of these inbound ids has its outcome; return the outcomes by inbound id."""
 
         async def have() -> dict[str, Outcome]:
@@ -247,7 +259,10 @@ class World:
             return {one["causationid"]: one for one in found if one.get("causationid") in causes}
 
         return await eventually(
-            have, lambda found: found.keys() >= causes, what=f"outcomes of {len(causes)} events on {topic}", patience=patience
+            have,
+            lambda found: found.keys() >= causes,
+            what=f"outcomes of {len(causes)} events on {topic}",
+            patience=patience,
         )
 
     async def outcome_of(self, id_: str, *, patience: float = PATIENCE_S) -> Outcome:
@@ -258,7 +273,9 @@ class World:
                         return one
             return None
 
-        found = await eventually(have, lambda one: one is not None, what=f"the outcome of {id_}", patience=patience)
+        found = await eventually(
+            have, lambda one: one is not None, what=f"the outcome of {id_}", patience=patience
+        )
         assert found is not None
         return found
 

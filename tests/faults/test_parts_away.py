@@ -138,7 +138,10 @@ async def test_litellm_that_comes_back_serves_what_waited(world: World) -> None:
 
 async def test_when_the_retry_time_runs_out_it_fails_and_says_why(world: World) -> None:
     await world.run_ready(
-        litellm_url=f"http://127.0.0.1:{closed_port()}", litellm_master_key="sk-standin-master", retry_for="1", dependency_wait="1"
+        litellm_url=f"http://127.0.0.1:{closed_port()}",
+        litellm_master_key="sk-standin-master",
+        retry_for="1",
+        dependency_wait="1",
     )
     org = world.org()
     founded = await world.publish("org.created", {"org_id": org, "name": "A", "owner_user_id": f"{org}-o"})
@@ -168,7 +171,7 @@ async def test_a_topic_of_bad_records_is_stopped_alone_and_recovers(world: World
     letters = await world.records("quartermaster.dead-letters")
     assert 20 <= len(letters) < 150, "not all of them are written"
     joined = await world.publish("user.joined", {"org_id": org, "user_id": f"{org}-u"}, id_="behind")
-    for n in range(12):
+    for _ in range(12):
         await world.produce("user.joined", b'{"type":"unknown"}', key=org, partition=0)
     await service.ready()
     await world.outcome_of(joined)
@@ -180,7 +183,9 @@ async def test_a_topic_of_bad_records_is_stopped_alone_and_recovers(world: World
 async def test_instances_come_and_go_and_effects_happen_once(world: World, dialect: str) -> None:
     orgs = [world.org(f"o{n}") for n in range(4)]
     founding = {
-        await world.publish("org.created", {"org_id": org, "name": org, "owner_user_id": f"{org}-o", "initial_credits": 200})
+        await world.publish(
+            "org.created", {"org_id": org, "name": org, "owner_user_id": f"{org}-o", "initial_credits": 200}
+        )
         for org in orgs
     }
     first = await world.run_ready()
@@ -219,13 +224,16 @@ async def test_guarantee_7_no_secret_in_logs_outcomes_or_dead_letters(world: Wor
     service = await world.run_ready(log_level="DEBUG")
     org = world.org()
     founded = await world.publish(
-        "org.created", {"org_id": org, "name": "A", "owner_user_id": f"{org}-o", "owner_email": f"{org}@example.org"}
+        "org.created",
+        {"org_id": org, "name": "A", "owner_user_id": f"{org}-o", "owner_email": f"{org}@example.org"},
     )
     joined = await world.publish("user.joined", {"org_id": org, "user_id": f"{org}-u"})
     await world.wait_for_outcomes("provisioning.outcomes", {founded, joined})
     await world.produce("org.created", b"{", key=org)
     await eventually(
-        lambda: world.records("quartermaster.dead-letters"), lambda found: len(found) == 1, what="one dead letter"
+        lambda: world.records("quartermaster.dead-letters"),
+        lambda found: len(found) == 1,
+        what="one dead letter",
     )
     keys = [(await world.json_command("keys", "show", org, *user))["key"] for user in ((), (f"{org}-u",))]
     secrets = [*keys, world.settings["QM_LITELLM_MASTER_KEY"], world.settings["QM_KEY_ENCRYPTION_KEY"]]

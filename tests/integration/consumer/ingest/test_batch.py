@@ -13,12 +13,13 @@ from sqlalchemy import select
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consumer.ingest.batch import Applied, IngestPolicy, Received, RejectedRecord, apply_batch
+from consumer.ingest.batch import Applied, Received, RejectedRecord, apply_batch
 from consumer.ingest.drain import drain_organization
+from consumer.ingest.judging import IngestPolicy
 from schemas.decode import IncomingRecord, Rejected, decode
 from schemas.event import InboundEvent
 from schemas.json_codec import dump_json, parse_json
-from schemas.outcomes import Origin
+from schemas.outcomes import Origin, OutcomeType
 from schemas.transactions import grant_id
 from storage import ledger, organizations, outbox, tables
 from storage.database import Database
@@ -29,9 +30,18 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 POLICY = IngestPolicy(our_source="/quartermaster", credits_per_job=1, dependency_wait=timedelta(seconds=60))
 
 
-def record(type_: str, data: dict[str, Any], *, id_: str, offset: int = 0, raw: bytes | None = None) -> IncomingRecord:
+def record(
+    type_: str, data: dict[str, Any], *, id_: str, offset: int = 0, raw: bytes | None = None
+) -> IncomingRecord:
     value = raw or dump_json(
-        {"specversion": "1.0", "id": id_, "source": "/platform", "type": type_, "time": "2026-03-01T11:00:00Z", "data": data}
+        {
+            "specversion": "1.0",
+            "id": id_,
+            "source": "/platform",
+            "type": type_,
+            "time": "2026-03-01T11:00:00Z",
+            "data": data,
+        }
     )
     return IncomingRecord("in", 0, offset, 0, b"key", value, ())
 
@@ -152,7 +162,9 @@ async def test_guarantee_2_a_redelivered_batch_has_no_effect(database: Database)
 
 async def test_repeats_within_a_batch_are_resolved_in_order(database: Database) -> None:
     await activate(database)
-    conflicting = received(record("job.completed", {"org_id": "acme", "job_id": "z", "status": "completed"}, id_="e-acme-a"))
+    conflicting = received(
+        record("job.completed", {"org_id": "acme", "job_id": "z", "status": "completed"}, id_="e-acme-a")
+    )
     applied = await ingest(database, job("a"), job("a"), conflicting, job("a", id_="another"))
     assert applied.accepted["job.completed"] == 2
     assert applied.duplicates["job.completed"] == 1
@@ -170,6 +182,23 @@ async def test_a_job_is_charged_once_whatever_event_names_it(database: Database)
     await ingest(database, job("a", id_="3"), job("b", id_="4"))
     reasons = [one["data"].get("reason") for one in await outcomes_of(database)]
     assert reasons == ["job_failed", None, "job_already_charged", "insufficient_credits"]
+
+
+async def test_a_refused_charge_is_kept_until_it_is_tried_again(database: Database) -> None:
+    await activate(database, credits_=0)
+    applied = await ingest(database, job("a"), job("b", status="failed"))
+    assert not applied.needs_draining
+    assert [(row.state, row.subject) for row in await inbox_rows(database)] == [("failed", "a")]
+    assert (await state_of(database)).waiting_jobs == 0
+
+    await ingest(database, job("c", org="unknown"))
+
+    async def drain(tx: AsyncConnection) -> Counter[OutcomeType]:
+        return await drain_organization(tx, "unknown", policy=POLICY, now=NOW + timedelta(seconds=60))
+
+    await database.run(drain)
+    kept = [(row.state, row.subject, row.failure) for row in await inbox_rows(database)]
+    assert kept[1] == ("failed", "c", '{"step":"charge","error_code":"org_not_found"}')
 
 
 async def test_guarantee_8_a_dead_letter_is_decided_once(database: Database) -> None:
@@ -207,7 +236,9 @@ async def test_guarantee_4_jobs_wait_without_a_deadline_while_their_organization
     assert (await state_of(database)).status is OrgStatus.PROVISIONING
 
 
-async def test_guarantee_4_jobs_that_waited_are_charged_before_those_that_come_after(database: Database) -> None:
+async def test_guarantee_4_jobs_that_waited_are_charged_before_those_that_come_after(
+    database: Database,
+) -> None:
     await ingest(database, job("a"), job("b"))
     await ingest(database, founded())
     await activate(database, credits_=3)
@@ -215,7 +246,7 @@ async def test_guarantee_4_jobs_that_waited_are_charged_before_those_that_come_a
     assert later.needs_draining
     assert not later.outcomes
 
-    async def drain(tx: AsyncConnection) -> Applied:
+    async def drain(tx: AsyncConnection) -> Counter[OutcomeType]:
         return await drain_organization(tx, "acme", policy=POLICY, now=NOW, limit=3)
 
     await database.run(drain)
@@ -232,7 +263,7 @@ async def test_jobs_of_an_unknown_organization_end_when_their_wait_is_over(datab
     await ingest(database, job("a", status="failed"))
     await ingest(database, job("b"), now=NOW + timedelta(seconds=30))
 
-    async def drain(tx: AsyncConnection) -> Applied:
+    async def drain(tx: AsyncConnection) -> Counter[OutcomeType]:
         return await drain_organization(tx, "acme", policy=POLICY, now=NOW + timedelta(seconds=60))
 
     await database.run(drain)
@@ -250,7 +281,12 @@ async def test_any_delivery_agrees_with_the_reference(database: Database, seed: 
     for org in orgs:
         await activate(database, org=org, credits_=8)
     events = [
-        job(f"j{chance.randrange(12)}", org=chance.choice(orgs), status=chance.choice(["completed", "failed"]), id_=f"{n}")
+        job(
+            f"j{chance.randrange(12)}",
+            org=chance.choice(orgs),
+            status=chance.choice(["completed", "failed"]),
+            id_=f"{n}",
+        )
         for n in range(60)
     ]
     deliveries = [chance.choice(events) for _ in range(150)]
@@ -265,9 +301,7 @@ async def test_any_delivery_agrees_with_the_reference(database: Database, seed: 
             continue
         seen.add(event.id)
         key = (event.org_id, event.subject)
-        if getattr(event.data, "status", "") == "failed":
-            result = "credits.deduction_skipped"
-        elif key in charged:
+        if getattr(event.data, "status", "") == "failed" or key in charged:
             result = "credits.deduction_skipped"
         elif balance[event.org_id] == 0:
             result = "credits.deduction_failed"
