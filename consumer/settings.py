@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError
 
 from producers.kafka_client import KafkaConnection
 from schemas.events import EventType
+from schemas.money import usd_text
 from schemas.outcomes import Stream
 
 PREFIX: Final = "QM_"
@@ -54,6 +55,11 @@ def _split(value: object) -> object:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
+
+
+def _usd(value: object) -> object:
+    """An amount is spelled as in an event: plain digits, no exponent."""
+    return usd_text(value.strip()) if isinstance(value, str) else value
 
 
 def _check_topic(name: str) -> str:
@@ -294,12 +300,9 @@ class Settings(BaseSettings):
     default_initial_credits: int = Field(
         default=0, ge=0, le=_MAX_INTEGER, description="Credits of an organization whose event names none."
     )
-    default_max_budget_usd: Decimal | None = Field(
+    default_max_budget_usd: Annotated[Decimal | None, BeforeValidator(_usd)] = Field(
         default=None,
         ge=0,
-        max_digits=24,
-        decimal_places=12,
-        allow_inf_nan=False,
         description="Budget in USD of a team whose event names none; none: no limit.",
     )
     default_models: CommaSeparated = Field(
@@ -506,6 +509,8 @@ def load_settings(*, require: Collection[str] = (), env_file: Path | None = Path
         raise SettingsError(_in_one_line(error)) from None
     except UnicodeDecodeError:
         raise SettingsError(f"{env_file} is not UTF-8 text") from None
+    except OSError as error:
+        raise SettingsError(f"{env_file} can't be read: {error.strerror}") from None
     missing = [
         variable(name) for name in Settings.model_fields if name in require and not getattr(settings, name)
     ]

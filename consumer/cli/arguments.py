@@ -20,9 +20,11 @@ class Identifier(click.ParamType[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the identifier, or fail with what an identifier is."""
-        if len(value) > _LONGEST or not _IDENTIFIER.fullmatch(value):
+        if len(value) > _LONGEST or not _IDENTIFIER.fullmatch(value) or not _is_text(value):
             self.fail(
-                "must be 1 to 255 characters, no control characters, no space first or last", param, ctx
+                "must be 1 to 255 characters of UTF-8, no control characters, no space first or last",
+                param,
+                ctx,
             )
         return value
 
@@ -40,8 +42,7 @@ class Line(click.ParamType[str]):
         """Return the text, or fail with what is wrong."""
         if not value.strip() or len(value) > self._longest:
             self.fail(f"must be 1 to {self._longest} characters", param, ctx)
-        # A lone surrogate is how Python shows an argument that is not UTF-8: no database takes it.
-        if any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
+        if any(unicodedata.category(character) == "Cc" for character in value) or not _is_text(value):
             self.fail("must be one line of text without control characters", param, ctx)
         return value
 
@@ -60,3 +61,8 @@ class TransactionId(click.ParamType[UUID]):
 
 
 org_id_argument = click.argument("org_id", metavar="ORG_ID", type=Identifier())
+
+
+def _is_text(value: str) -> bool:
+    """Whether the argument was UTF-8: a lone surrogate is how Python shows one that was not."""
+    return not any(unicodedata.category(character) == "Cs" for character in value)

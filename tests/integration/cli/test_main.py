@@ -43,7 +43,18 @@ def test_every_command_teaches_with_an_example_and_takes_json(
 
 
 @pytest.mark.parametrize(
-    "arguments", [("nonsense",), ("org", "nonsense"), ("org", "show"), ("run", "--nonsense")]
+    "arguments",
+    [
+        ("nonsense",),
+        ("org", "nonsense"),
+        ("org", "show"),
+        ("org", "show", " a"),
+        ("org", "show", "a\nb"),
+        ("org", "show", "\udcff"),
+        ("org", "show", "a" * 256),
+        ("run", "--nonsense"),
+        ("publish", "/no/such/file"),
+    ],
 )
 def test_wrong_use_exits_2_on_standard_error(
     quartermaster: Quartermaster, arguments: tuple[str, ...]

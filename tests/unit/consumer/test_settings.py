@@ -111,6 +111,7 @@ def test_a_dotenv_file_is_read_and_the_environment_goes_first(
         ("DEFAULT_INITIAL_CREDITS", str(2**53)),
         ("DEFAULT_MAX_BUDGET_USD", "-0.01"),
         ("DEFAULT_MAX_BUDGET_USD", "NaN"),
+        ("DEFAULT_MAX_BUDGET_USD", "1e3"),
         ("DEFAULT_MAX_BUDGET_USD", "1234567890123"),
         ("DEFAULT_MAX_BUDGET_USD", "0.1234567890123"),
         ("CREDITS_PER_JOB", "-1"),
@@ -168,7 +169,7 @@ def test_sasl_needs_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DATABASE_URL", f"postgresql+asyncpg://u:{SECRET}@host:notaport/db"),
         ("LITELLM_MASTER_KEY", f"{SECRET} "),
         ("LITELLM_MASTER_KEY", f"{SECRET}\n"),
-        ("KEY_ENCRYPTION_KEY", f"{Fernet.generate_key().decode()},{SECRET}"),
+        ("KEY_ENCRYPTION_KEY", f"{'A' * 43}=,{SECRET}"),
         ("KEY_DELIVERY_JWK", json.dumps({"kty": "RSA", "d": SECRET})),
         ("LITELLM_URL", f"http://u:{SECRET}@host"),
     ],
@@ -209,6 +210,19 @@ def test_the_public_url_is_the_proxys_where_none_is_given(monkeypatch: pytest.Mo
 
     monkeypatch.setenv("QM_LITELLM_PUBLIC_URL", "https://models.example/v1/")
     assert load_settings().public_url == "https://models.example/v1"
+
+
+def test_a_budget_keeps_its_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QM_DEFAULT_MAX_BUDGET_USD", "25.00")
+
+    assert str(load_settings().default_max_budget_usd) == "25.00"
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"QM_SOURCE=\xff")
+
+    with pytest.raises(SettingsError, match=r"^\.env is not UTF-8 text$"):
+        load_settings()
 
 
 def test_isolated_settings_read_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
