@@ -6,6 +6,7 @@ A wrong or missing setting ends in a `SettingsError`: one line that names it, wi
 import json
 import os
 import re
+import ssl
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -162,9 +163,13 @@ def _check_delivery_jwk(value: str) -> str:
     return value
 
 
-def _check_file(value: Path) -> Path:
+def _check_authorities(value: Path) -> Path:
     if not value.is_file():
         raise ValueError("names no file")
+    try:
+        ssl.create_default_context(cafile=value)
+    except OSError:
+        raise ValueError("names a file that is no certificates in PEM") from None
     return value
 
 
@@ -172,7 +177,7 @@ Topic = Annotated[str, AfterValidator(_check_topic)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Topics = Annotated[tuple[Topic, ...], NoDecode, BeforeValidator(_split)]
 HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
-ExistingFile = Annotated[Path, AfterValidator(_check_file)]
+Authorities = Annotated[Path, AfterValidator(_check_authorities)]
 
 
 class Settings(BaseSettings):
@@ -215,7 +220,7 @@ class Settings(BaseSettings):
     kafka_sasl_password: SecretStr | None = Field(
         default=None, description="The user's password; required with the SASL_ protocols. Secret."
     )
-    kafka_ssl_cafile: ExistingFile | None = Field(
+    kafka_ssl_cafile: Authorities | None = Field(
         default=None,
         description="A PEM file of the authorities to trust; none: the system's. For the SSL protocols.",
     )
@@ -277,7 +282,7 @@ class Settings(BaseSettings):
         description="An admin key of the proxy, sent as `Authorization: Bearer`. "
         "Required by `run` and `replay`. Secret.",
     )
-    litellm_ssl_cafile: ExistingFile | None = Field(
+    litellm_ssl_cafile: Authorities | None = Field(
         default=None, description="A PEM file of the authorities to trust for the proxy; none: the system's."
     )
     litellm_timeout_s: float = Field(

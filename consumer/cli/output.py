@@ -40,10 +40,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
     table = Table(title=visible(title) if title else None, title_justify="left", box=None, pad_edge=False)
     for number, name in enumerate(columns):
         numeric = bool(rows) and all(row[number] is None or isinstance(row[number], int) for row in rows)
-        table.add_column(name, overflow="fold", justify="right" if numeric else "left", style="")
+        table.add_column(name, overflow="fold", justify="right" if numeric else "left")
     for row in rows:
         table.add_row(*("-" if cell is None or cell == "" else visible(str(cell)) for cell in row))
-    console().print(table, soft_wrap=False)
+    out = console()
+    with out.capture() as captured:
+        out.print(table, soft_wrap=False)
+    # Cells are padded to their column's width, also the last one's: nobody wants that in a file.
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def print_facts(facts: Sequence[tuple[str, object]]) -> None:

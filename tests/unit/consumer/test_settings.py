@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import certifi
 import pytest
 from cryptography.fernet import Fernet
 from joserfc import jwk
@@ -210,6 +211,17 @@ def test_the_public_url_is_the_proxys_where_none_is_given(monkeypatch: pytest.Mo
 
     monkeypatch.setenv("QM_LITELLM_PUBLIC_URL", "https://models.example/v1/")
     assert load_settings().public_url == "https://models.example/v1"
+
+
+def test_a_file_of_authorities_must_hold_some(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nothing of the kind")
+
+    assert refusal(monkeypatch, LITELLM_SSL_CAFILE=str(tmp_path / "ca.pem")) == (
+        "QM_LITELLM_SSL_CAFILE names a file that is no certificates in PEM"
+    )
+
+    monkeypatch.setenv("QM_LITELLM_SSL_CAFILE", certifi.where())
+    assert load_settings().litellm_ssl_cafile == Path(certifi.where())
 
 
 def test_a_budget_keeps_its_digits(monkeypatch: pytest.MonkeyPatch) -> None:
