@@ -1,6 +1,8 @@
 # Needs Python 3.11 or later, make and a package index; everything else goes into .venv, made on demand.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ARGS ?=
+# Tests mostly wait for one another's timers: more at once than there are cores.
+WORKERS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 # A stamp: older than the pins or the metadata, it has make install again.
@@ -34,7 +36,7 @@ run: $(INSTALLED) ## the consumer, with the settings of the environment or .env
 	$(BIN)/quartermaster run $(ARGS)
 
 test: check ## check, then every test with embedded parts and branch coverage
-	QM_TEST_CONTAINERS=0 $(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	QM_TEST_CONTAINERS=0 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
 
 check: $(INSTALLED) ## linter, formatter, types, folder order, generated documents
 	$(BIN)/ruff check .
