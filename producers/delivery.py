@@ -3,19 +3,17 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, LeaderNotAvailableError
 
+from producers.completion import to_its_end
 from producers.kafka_client import discard, look_up, partition_of, start_producer
 from producers.relay_plan import NO_PARTITION, Batch, Lane
 from schemas.outcomes import Stream
 from storage.outbox import PendingRecord
 
 ProducerFactory = Callable[[], AIOKafkaProducer]
-
-_STOP_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +49,7 @@ class Delivery:
         self._make = producer_factory
         self._ack_timeout_s = ack_timeout_s
         self._producer: AIOKafkaProducer | None = None
+        self._closed = False
         self.spent = False
 
     async def ready(self) -> None:
@@ -60,10 +59,16 @@ class Delivery:
             KafkaUnreachable: No broker answers.
         """
         if self._producer is None:
-            producer = self._make()
-            await start_producer(producer)
-            self._producer = producer
+            await to_its_end(self._start())
             self.spent = False
+
+    async def _start(self) -> None:
+        producer = self._make()
+        await start_producer(producer)
+        if self._closed:
+            await discard(producer)
+        else:
+            self._producer = producer
 
     async def look_up(self, topic: str) -> int:
         """Ask the broker for a topic, and say how many partitions it has; 0 where it is not there."""
@@ -122,15 +127,13 @@ class Delivery:
             await discard(producer)
 
     async def close(self) -> None:
-        """Close the producer; nothing is to be in flight any more."""
+        """Close the producer for good; nothing is to be in flight any more."""
+        self._closed = True
         producer, self._producer = self._producer, None
         if producer is None:
             return
-        try:
-            async with asyncio.timeout(0 if self.spent else _STOP_S):
-                await producer.stop()
-        except TimeoutError:
-            await discard(producer)
+        # Whatever was sent is acknowledged or given up: there is nothing to wait for.
+        await discard(producer)
 
     @property
     def _started(self) -> AIOKafkaProducer:

@@ -13,6 +13,8 @@ from aiokafka.errors import KafkaError, ProducerClosed
 from aiokafka.helpers import create_ssl_context
 from aiokafka.partitioner import murmur2
 
+from producers.completion import look_at, to_its_end
+
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 
 CLIENT_ID: Final = "quartermaster"
@@ -26,6 +28,8 @@ MAX_BATCH_BYTES: Final = 512 * 1024
 
 MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
 """What one request may hold, so that no accident sends without end."""
+
+_GIVE_UP_S: Final = 1.0
 
 
 class KafkaUnreachable(Exception):  # noqa: N818 - named for the state it reports
@@ -117,9 +121,11 @@ async def look_up(producer: AIOKafkaProducer, topic: str) -> int:
     The producer itself would ask ten times a second for a topic that is missing, and log each time.
     """
     client = producer.client
-    if not client.cluster.partitions_for_topic(topic):
-        client.add_topic(topic)
-        await client.force_metadata_update()
+    for _ in range(2):
+        if not client.cluster.partitions_for_topic(topic):
+            client.add_topic(topic)
+            # The first answer may be to a question that was asked before we added the topic to it.
+            await client.force_metadata_update()
     return len(client.cluster.partitions_for_topic(topic) or ())
 
 
@@ -129,16 +135,41 @@ async def discard(producer: AIOKafkaProducer) -> None:
     `stop` waits for every batch, and an idempotent producer tries a batch for ever: with a broker that is
     away it would not return. What is given up may still have been written.
     """
-    sending = producer._sender.sender_task  # noqa: SLF001 - there is no public way to give up
-    if sending is not None:
-        sending.cancel()
-        producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001
-        # Closing the connections ends the requests that the cancelled task still waits for.
-        with contextlib.suppress(KafkaError, OSError):
-            await producer.client.close()
-    # A batch given up while it is being queued again makes the sender fail; nobody cares any more.
-    with contextlib.suppress(Exception):
+    await to_its_end(_discard(producer), within_s=3 * _GIVE_UP_S)
+
+
+async def _discard(producer: AIOKafkaProducer) -> None:
+    # There is no public way to give up. What follows leaves neither a task, a connection nor a message in the
+    # log behind, which merely cancelling would.
+    sender, waiting = producer._sender, producer._message_accumulator  # noqa: SLF001
+    sending = sender.sender_task
+    if sending is not None and not sending.done():
+        # Without this a batch of an idempotent producer never expires but is queued again.
+        sender._txn_manager = None  # noqa: SLF001
+        queued = [batch for batches in waiting._batches.values() for batch in batches]  # noqa: SLF001
+        for batch in [*queued, *waiting._pending_batches]:  # noqa: SLF001
+            batch._ttl = -1  # noqa: SLF001
+            batch.future.add_done_callback(look_at)
+        for _ in range(2):
+            # The first time it ends what it has begun, the second time at once.
+            sending.cancel()
+            # Requests in flight fail with their connections, and with them what the sender waits for.
+            await _close_client(producer)
+            await asyncio.wait([sending], timeout=_GIVE_UP_S)
+            if sending.done():
+                break
+    waiting.fail_all(ProducerClosed())
+    with contextlib.suppress(KafkaError, OSError):
         await producer.stop()
+
+
+async def _close_client(producer: AIOKafkaProducer) -> None:
+    client = producer.client
+    with contextlib.suppress(KafkaError, OSError):
+        await client.close()
+    # Nobody updates the metadata any more, and a sender about to try again may be waiting for that.
+    if client._md_update_fut is not None and not client._md_update_fut.done():  # noqa: SLF001
+        client._md_update_fut.set_result(False)  # noqa: SLF001
 
 
 async def missing_topics(connection: KafkaConnection, topics: Iterable[str], *, timeout_s: float) -> set[str]:

@@ -33,6 +33,12 @@ WINDOW: Final = 1000
 """How many events `publish_all` has on the way at most."""
 
 
+LOOK_UP_S: Final = 5.0
+"""How long a topic may take to be seen: one just created is not known to every broker at once."""
+
+_LOOK_AGAIN_S: Final = 0.25
+
+
 class NotPublished(Exception):  # noqa: N818 - named for the event's state
     """The broker did not acknowledge an event, which may stand on the topic all the same.
 
@@ -202,8 +208,7 @@ class Publisher:
         producer = await self._started()
         try:
             async with asyncio.timeout(self._ack_timeout_s):
-                if not await look_up(producer, topic):
-                    raise NotPublished(f"topic {topic} is not there, or may not be seen")
+                await _wait_for(producer, topic)
                 sent: asyncio.Future[Any] = await producer.send(topic, value, key=key, headers=list(HEADERS))
         except (KafkaError, OSError, TimeoutError) as error:
             await self._give_up()
@@ -231,3 +236,11 @@ class Publisher:
         producer, self._producer = self._producer, None
         if producer is not None:
             await discard(producer)
+
+
+async def _wait_for(producer: AIOKafkaProducer, topic: str) -> None:
+    for _ in range(int(LOOK_UP_S / _LOOK_AGAIN_S)):
+        if await look_up(producer, topic):
+            return
+        await asyncio.sleep(_LOOK_AGAIN_S)
+    raise NotPublished(f"topic {topic} is not there, or may not be seen")

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from producers.completion import to_its_end
 from producers.delivery import Delivered, Delivery, ProducerFactory, no_lane
 from producers.kafka_client import KafkaUnreachable, describe_error
 from producers.relay_plan import (
@@ -158,7 +159,7 @@ class Relay:
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until told to stop, then what is left within `drain_s`, and give the leases back.
 
-        Only one at a time. Cancelled, it gives up what is in flight (it will be repeated) and still tries to
+        Only once for each relay. Cancelled, it gives up what is in flight (it will be repeated) and still tries to
         give the leases back.
         """
         stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
@@ -191,15 +192,15 @@ class Relay:
     async def _pass(self) -> bool:
         """Go through the outbox once; say whether to go on at once."""
         moved = await self._settle(())
-        self._shards = await self._leases.keep()
+        self._shards = await to_its_end(self._leases.keep())
         if not self._shards:
-            await self._acknowledge()
+            await to_its_end(self._acknowledge())
             self._forget_failures()
             return False
         held: set[tuple[Stream, str]] = set()
         horizon, after = self._horizon, 0
         while True:
-            page = await self._read(after)
+            page = await to_its_end(self._read(after))
             if not page:
                 if after == 0:
                     self._forget_failures()
@@ -274,7 +275,7 @@ class Relay:
             return
         if await self._delivery.look_up(topic):
             state.delivered(1)
-            self._end_trouble(topic)
+            self._recovered(topic)
         else:
             state.failed(now, self._jitter())
             self._begin_trouble(topic, f"topic {topic} is not there, or may not be seen")
@@ -324,8 +325,7 @@ class Relay:
             self._published += count
             self._on_published(lane.stream, count)
         if delivered.failed is None or delivered.error is None:
-            if not any(state.failures for other, state in self._lanes.items() if other.topic == lane.topic):
-                self._end_trouble(lane.topic)
+            self._recovered(lane.topic)
             return True
         match judge(delivered.error, delivered.failed, failures):
             case Verdict.SPLIT:
@@ -400,10 +400,15 @@ class Relay:
         await self._give_up()
         with contextlib.suppress(DatabaseUnavailable, TimeoutError):
             async with asyncio.timeout(LEAVE_S):
-                await self._acknowledge()
-                await self._leases.release()
+                await to_its_end(self._acknowledge())
+                await to_its_end(self._leases.release())
         self._shards = ()
         await self._delivery.close()
+
+    def _recovered(self, topic: str) -> None:
+        """End a topic's trouble, unless another of its partitions has it too."""
+        if not any(state.failures for lane, state in self._lanes.items() if lane.topic == topic):
+            self._end_trouble(topic)
 
     def _begin_trouble(self, what: str, error: str) -> None:
         if what not in self._troubles:

@@ -45,7 +45,9 @@ async def test_an_event_stands_on_its_types_topic_under_its_organization(
 async def test_nothing_is_written_where_one_event_is_bad(bench: Bench, topics: Topics) -> None:
     async with publisher(bench, topics) as publish:
         with pytest.raises(InvalidEvent, match=r"invalid_data: data\.status: must be one of"):
-            await publish.publish_all([job(1), {"type": "job.completed", "data": {**job(2), "status": "?"}}])
+            await publish.publish_all(
+                [job(1), {**job(2), "data": {"job_id": "j2", "org_id": "acme", "status": "?"}}]
+            )
         await publish.publish(job(3))
 
     (record,) = await bench.read(topics.job_completed, partitions=6, count=1)
