@@ -1,0 +1,124 @@
+"""Intents: what a try is going to make, written down before the first call that could make it."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from consumer.provisioning.attempt import KeyIntent
+from consumer.provisioning.claim import Claim
+from consumer.provisioning.context import Context
+from consumer.provisioning.footprint import Footprint, intended
+from consumer.provisioning.keys import KEY_NAME, key_alias, key_hash, new_key
+from storage import resources, virtual_keys
+from storage.inbox import InboxRow
+from storage.organizations import OrgState
+from storage.resources import Resource, ResourceKind
+from storage.virtual_keys import KeyState, NewKey
+
+
+async def intend(
+    context: Context,
+    tx: AsyncConnection,
+    row: InboxRow,
+    kind: ResourceKind,
+    resource_id: str,
+    now: datetime,
+) -> Footprint:
+    """Write down a resource that this event's try may make.
+
+    Args:
+        context: What to work with.
+        tx: A transaction that holds the organization.
+        row: The event.
+        kind: What it is.
+        resource_id: LiteLLM's id of it.
+        now: The database's time.
+    """
+    before = await resources.get(tx, row.org_id, kind, resource_id)
+    wanted = Resource(row.org_id, kind, resource_id, made_by=row.identity)
+    footprint = intended(wanted, before, now, context.policy.doubt_margin)
+    await resources.save(tx, [footprint.resource])
+    return footprint
+
+
+async def intend_key(
+    context: Context, tx: AsyncConnection, row: InboxRow, user_id: str, now: datetime
+) -> KeyIntent:
+    """Decide on a user's key, once: later tries of the same round read it and send the same again.
+
+    Once compensation has begun, a key is never sent again: the next one is of another generation.
+    """
+    stored = await virtual_keys.latest(tx, row.org_id, user_id, KEY_NAME)
+    if stored is None or stored.state is not KeyState.INTENDED:
+        generation = 1 if stored is None else stored.generation + 1
+        key = new_key(context.token_bytes)
+        stored = await virtual_keys.intend(
+            tx,
+            NewKey(
+                key_hash=key_hash(key),
+                org_id=row.org_id,
+                user_id=user_id,
+                name=KEY_NAME,
+                generation=generation,
+                alias=key_alias(context.policy.our_source, row.org_id, user_id, KEY_NAME, generation),
+                ciphertext=context.vault.encrypt(key),
+                made_by=row.identity,
+                created_at=now,
+            ),
+        )
+    footprint = await intend(context, tx, row, ResourceKind.KEY, stored.key_hash, now)
+    key = context.vault.decrypt(stored.ciphertext)
+    return KeyIntent(key, stored.key_hash, stored.alias, stored.generation, footprint)
+
+
+class TryIntents:
+    """Writes down what a try finds on its way that it has to make, and keeps the footprints of that.
+
+    Args:
+        context: What to work with.
+        claim: The organization.
+        row: The event.
+    """
+
+    def __init__(self, context: Context, claim: Claim, row: InboxRow) -> None:
+        self._context = context
+        self._claim = claim
+        self._row = row
+        self.found: list[Footprint] = []
+
+    async def intend_member(self, user_id: str) -> Footprint:
+        """Write down a membership."""
+        context, row = self._context, self._row
+
+        async def work(tx: AsyncConnection, _state: OrgState, now: datetime) -> Footprint:
+            return await intend(context, tx, row, ResourceKind.MEMBER, user_id, now)
+
+        footprint = await context.transaction(self._claim, work)
+        self.found.append(footprint)
+        return footprint
+
+    async def intend_next_key(self, user_id: str) -> KeyIntent:
+        """Write down a key of the next generation: the last one's alias is held by a key that is not ours."""
+        context, row = self._context, self._row
+
+        async def work(tx: AsyncConnection, _state: OrgState, now: datetime) -> KeyIntent:
+            latest = await virtual_keys.latest(tx, row.org_id, user_id, KEY_NAME)
+            assert latest is not None
+            await virtual_keys.mark(tx, latest.key_hash, KeyState.REMOVED)
+            return await intend_key(context, tx, row, user_id, now)
+
+        intent = await context.transaction(self._claim, work)
+        self.found.append(intent.footprint)
+        return intent
+
+
+async def remember(tx: AsyncConnection, ends: Iterable[tuple[Footprint, Resource | None]]) -> None:
+    """Replace intents by what is known after the try; None: nothing is there."""
+    kept = []
+    for footprint, end in ends:
+        if end is None:
+            await resources.forget(tx, footprint.resource)
+        else:
+            kept.append(end)
+    await resources.save(tx, kept)

@@ -1,0 +1,243 @@
+"""The provisioner: claims organizations whose turn it is and serves so many at a time.
+
+Any number of instances share the work through leases in the database.
+"""
+
+import asyncio
+import random as random_module
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Protocol
+from uuid import UUID, uuid4
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from consumer.litellm.client import LiteLLMClient
+from consumer.litellm.gate import HealthGate
+from consumer.provisioning.claim import Claim
+from consumer.provisioning.context import Context
+from consumer.provisioning.policy import ProvisionerPolicy
+from consumer.provisioning.todo import Decided
+from consumer.provisioning.worker import Worker
+from storage import inbox, leases, resources
+from storage.database import Clock, Database, DatabaseUnavailable, database_now
+from storage.leases import LeaseLost
+from storage.virtual_keys import KeyVault
+
+log = structlog.get_logger(__name__)
+
+_IDLE_S: Final = 0.5
+"""How often to look for work where nobody wakes the provisioner: events come due by themselves."""
+_SWEEP_S: Final = 1.0
+"""How often to look for orphans that are due."""
+_AWAY_S: Final = 2.0
+"""How long to leave a database alone that is away."""
+_ORPHANS_PER_LOOK: Final = 50
+
+
+class OutcomeCounter(Protocol):
+    """Where decided outcomes are counted."""
+
+    def outcomes(self, counts: Mapping[str, int]) -> None:
+        """Count outcomes of each type."""
+
+
+class Provisioner:
+    """Brings LiteLLM into line with the events in the inbox.
+
+    Guarantees: for any number of instances, crashes and lost answers one team, one membership and one live key
+    for each organization and user, and one outcome for each event and round.
+
+    Args:
+        database: Where the inbox is.
+        client: LiteLLM.
+        gate: Whether LiteLLM is worth a try; somebody else runs it.
+        vault: Encrypts keys at rest.
+        policy: The settings.
+        on_outcomes: Called when outcomes were committed: there is something to publish.
+        on_activated: Called with an organization's id when it has become active: its jobs can be judged.
+        metrics: Counts outcomes.
+        clock: The database's time.
+        monotonic: A clock in seconds.
+        random: A number from 0 up to 1, for jitter.
+        token_bytes: So many bytes that nobody can guess, for keys.
+        new_token: Makes a token for each claim.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        client: LiteLLMClient,
+        gate: HealthGate,
+        vault: KeyVault,
+        policy: ProvisionerPolicy,
+        *,
+        on_outcomes: Callable[[], None],
+        on_activated: Callable[[str], None],
+        metrics: OutcomeCounter | None = None,
+        clock: Clock = database_now,
+        monotonic: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random_module.random,
+        token_bytes: Callable[[int], bytes] = secrets.token_bytes,
+        new_token: Callable[[], UUID] = uuid4,
+    ) -> None:
+        self._database = database
+        self._gate = gate
+        self._policy = policy
+        self._on_outcomes = on_outcomes
+        self._on_activated = on_activated
+        self._metrics = metrics
+        self._clock = clock
+        self._monotonic = monotonic
+        self._new_token = new_token
+        self._woken = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._serving: set[asyncio.Task[None]] = set()
+        context = Context(database, vault, policy, clock, random, token_bytes)
+        self._worker = Worker(context, client, gate, self._stopping, monotonic, self._decided)
+
+    def wake(self) -> None:
+        """Look for work at once: an event was stored, or has come due."""
+        self._woken.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, then finish the calls in hand and give the leases back.
+
+        A database that is away is waited for.
+        """
+        async with asyncio.TaskGroup() as group:
+            loops = [group.create_task(self._serve_all()), group.create_task(self._sweep_all())]
+            await stop.wait()
+            self._stopping.set()
+            self._woken.set()
+            await asyncio.gather(*loops)
+
+    async def run_once(self) -> bool:
+        """Serve one round of the organizations whose turn it is; tell whether there were any."""
+        claims = await self._claim_turns(self._policy.concurrency)
+        await asyncio.gather(*(self._turn(claim, self._worker.serve) for claim in claims))
+        return bool(claims)
+
+    async def sweep_once(self) -> bool:
+        """Attend once to all orphans that are due; tell whether there were any."""
+        claims = await self._claim_orphans() if self._gate.is_open else []
+        for claim in claims:
+            await self._turn(claim, self._worker.sweep)
+        return bool(claims)
+
+    async def _serve_all(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._woken.clear()
+                free = self._policy.concurrency - len(self._serving)
+                pause = _IDLE_S
+                if free > 0:
+                    try:
+                        claims = await self._claim_turns(free)
+                    except DatabaseUnavailable as error:
+                        log.warning("provisioner_without_database", reason=str(error))
+                        claims, pause = [], _AWAY_S
+                    for claim in claims:
+                        task = asyncio.create_task(self._turn(claim, self._worker.serve))
+                        self._serving.add(task)
+                        task.add_done_callback(self._served)
+                await self._rest(pause)
+        finally:
+            if self._serving:
+                if not self._stopping.is_set():  # cancelled: whatever is in hand is left as after a crash
+                    for task in self._serving:
+                        task.cancel()
+                await asyncio.gather(*self._serving, return_exceptions=True)
+
+    async def _sweep_all(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self.sweep_once()
+            except DatabaseUnavailable:
+                log.debug("sweep_without_database")
+            try:
+                await asyncio.wait_for(self._stopping.wait(), _SWEEP_S)
+            except TimeoutError:
+                continue
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._serving.discard(task)
+        self._woken.set()
+
+    async def _rest(self, pause: float) -> None:
+        try:
+            await asyncio.wait_for(self._woken.wait(), pause)
+        except TimeoutError:
+            return
+
+    async def _claim_turns(self, limit: int) -> list[Claim]:
+        async def due(tx: AsyncConnection) -> list[str]:
+            now = await self._clock(tx)
+            return await inbox.runnable_orgs(
+                tx,
+                now,
+                gate_open=self._gate.is_open,
+                limit=limit,
+                tried_before=now - self._policy.retry_for,
+            )
+
+        return await self._claim(due)
+
+    async def _claim_orphans(self) -> list[Claim]:
+        async def due(tx: AsyncConnection) -> list[str]:
+            now = await self._clock(tx)
+            return sorted({one.org_id for one in await resources.removable_due(tx, now, _ORPHANS_PER_LOOK)})
+
+        return await self._claim(due)
+
+    async def _claim(self, find: Callable[[AsyncConnection], Awaitable[list[str]]]) -> list[Claim]:
+        """Take those organizations that nobody holds."""
+        taken_at = self._monotonic()
+        async with self._database.reading() as tx:  # most looks find nothing, and need no write
+            if not await find(tx):
+                return []
+
+        async def take(tx: AsyncConnection) -> list[tuple[str, UUID]]:
+            taken = []
+            now = await self._clock(tx)
+            for org_id in sorted(await find(tx)):
+                token = self._new_token()
+                scope = leases.org_scope(org_id)
+                if await leases.acquire(tx, scope, ttl=self._policy.lease_ttl, token=token, now=now):
+                    taken.append((org_id, token))
+            return taken
+
+        return [
+            Claim(
+                org_id,
+                token,
+                taken_at=taken_at,
+                database=self._database,
+                policy=self._policy,
+                clock=self._clock,
+                monotonic=self._monotonic,
+            )
+            for org_id, token in await self._database.run(take)
+        ]
+
+    async def _turn(self, claim: Claim, work: Callable[[Claim], Awaitable[None]]) -> None:
+        """Give an organization its turn. After an error its lease is left to run out: that is the pause."""
+        try:
+            await work(claim)
+            await claim.give_back()
+        except LeaseLost:
+            log.warning("lease_lost", org_id=claim.org_id)
+        except DatabaseUnavailable as error:
+            log.warning("provisioning_without_database", org_id=claim.org_id, reason=str(error))
+        except Exception:
+            # Here only what our own code gets wrong; one organization must not stop the others.
+            log.exception("provisioning_broke_off", org_id=claim.org_id)
+
+    def _decided(self, org_id: str, decided: Decided) -> None:
+        if self._metrics is not None:
+            self._metrics.outcomes({decided.outcome: 1})
+        self._on_outcomes()
+        if decided.activated:
+            self._on_activated(org_id)

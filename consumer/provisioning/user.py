@@ -1,0 +1,158 @@
+"""One attempt at a user: the membership in the organization's team, and a key for that team.
+
+Without a hitch three calls: the membership (together with the user where there is an e-mail), the key, and one
+that reads back.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from consumer.litellm.errors import AlreadyExists, NotFound
+from consumer.litellm.models import Key, Membership
+from consumer.provisioning.attempt import Attempt, KeyIntent
+from consumer.provisioning.comparison import KeyAim, key_changes, member_budget_stands
+from consumer.provisioning.failures import Step, Unsettled
+from consumer.provisioning.footprint import Fate, Footprint
+from consumer.provisioning.key_making import make_key
+from consumer.provisioning.people import Joining, make_user
+
+
+@dataclass(frozen=True, slots=True)
+class UserPlan:
+    """What an attempt is to bring about.
+
+    Attributes:
+        team_id: The organization's team.
+        user_id: The user.
+        email: To be set for the user, where it is free.
+        max_budget: The member's own limit in USD; 0 blocks the member, None: only the team's binds.
+        member: What is known of the membership.
+        key: The user's key.
+    """
+
+    team_id: str
+    user_id: str
+    email: str | None
+    max_budget: Decimal | None
+    member: Footprint
+    key: KeyIntent
+
+
+@dataclass(frozen=True, slots=True)
+class UserStanding:
+    """What stands at the end: whether the e-mail given does, and the key."""
+
+    email_set: bool
+    key: KeyIntent
+
+
+async def provision_user(attempt: Attempt, plan: UserPlan) -> UserStanding:
+    """Bring LiteLLM into line with the plan.
+
+    Guarantees: a membership that our attempts did not make keeps its budget.
+
+    Raises:
+        Conflict: Something that is not ours stands in the way.
+        Unsettled: LiteLLM contradicts itself, or does not keep what is written.
+        LiteLLMError: A call failed.
+        Stopping: The process is to end.
+        LeaseLost: Another worker has the organization.
+    """
+    email_set = joined = proved = False
+    if plan.email is not None:
+        joining = Joining(plan.team_id, plan.max_budget, plan.member)
+        person = await make_user(attempt, plan.user_id, plan.email, joining)
+        email_set, joined = person.email_set, person.joined
+        proved = joined and plan.max_budget is None  # the answer shows no budget
+    if not joined:
+        proved = await _join(attempt, plan)
+    key = await make_key(attempt, plan.key, team_id=plan.team_id, user_id=plan.user_id)
+    attempt.step = Step.VERIFICATION
+    if not proved:
+        await _verify_membership(attempt, plan, key)
+    else:
+        await _verify_key(attempt, plan, key)
+    return UserStanding(email_set, key)
+
+
+async def _join(attempt: Attempt, plan: UserPlan) -> bool:
+    """Make the user a member; tell whether the answer proves the membership as asked for."""
+    attempt.step = Step.MEMBERSHIP
+    try:
+        added = await attempt.call(
+            lambda: attempt.client.member_add(plan.team_id, plan.user_id, max_budget_in_team=plan.max_budget),
+            makes=plan.member,
+        )
+    except AlreadyExists:
+        if plan.member.may_be_ours:
+            plan.member.made()
+        else:
+            plan.member.foreign()
+        return False
+    row = added.membership(plan.user_id)
+    return row is not None and member_budget_stands(row, plan.max_budget)
+
+
+async def _verify_membership(attempt: Attempt, plan: UserPlan, key: KeyIntent) -> None:
+    """Read membership and key back from the team, mend what differs, and read that back too."""
+    member, standing = await _read_member(attempt, plan, key)
+    mended = await _mend_budget(attempt, plan, member)
+    mended |= await _mend_key(attempt, plan, key, standing)
+    if mended:
+        member, standing = await _read_member(attempt, plan, key)
+        if not _budget_stands(plan, member) or key_changes(_aim(plan, key), standing):
+            raise Unsettled("LiteLLM does not keep what is written to the member or its key")
+
+
+async def _read_member(attempt: Attempt, plan: UserPlan, key: KeyIntent) -> tuple[Membership | None, Key]:
+    try:
+        info = await attempt.call(lambda: attempt.client.team_info(plan.team_id))
+    except NotFound:
+        raise Unsettled("LiteLLM does not show the organization's team") from None
+    if not info.team.has_member(plan.user_id):
+        raise Unsettled("LiteLLM does not show the member that it added")
+    standing = info.key(key.hash)
+    if standing is None:
+        raise Unsettled("LiteLLM does not show the key that it made")
+    return info.membership(plan.user_id), standing
+
+
+async def _verify_key(attempt: Attempt, plan: UserPlan, key: KeyIntent) -> None:
+    if await _mend_key(attempt, plan, key, await _read_key(attempt, key)) and key_changes(
+        _aim(plan, key), await _read_key(attempt, key)
+    ):
+        raise Unsettled("LiteLLM does not keep what is written to the key")
+
+
+async def _read_key(attempt: Attempt, key: KeyIntent) -> Key:
+    try:
+        standing = await attempt.call(lambda: attempt.client.key_info(key.hash))
+    except NotFound:
+        raise Unsettled("LiteLLM does not show the key that it made") from None
+    if standing.deleted:
+        raise Unsettled("LiteLLM shows the key as deleted that it made")
+    return standing
+
+
+async def _mend_budget(attempt: Attempt, plan: UserPlan, member: Membership | None) -> bool:
+    if _budget_stands(plan, member):
+        return False
+    await attempt.call(
+        lambda: attempt.client.member_update(plan.team_id, plan.user_id, max_budget_in_team=plan.max_budget)
+    )
+    return True
+
+
+def _budget_stands(plan: UserPlan, member: Membership | None) -> bool:
+    return plan.member.fate is Fate.FOREIGN or member_budget_stands(member, plan.max_budget)
+
+
+async def _mend_key(attempt: Attempt, plan: UserPlan, key: KeyIntent, standing: Key) -> bool:
+    changes = key_changes(_aim(plan, key), standing)
+    if changes:
+        await attempt.call(lambda: attempt.client.key_update(key.hash, **changes))
+    return bool(changes)
+
+
+def _aim(plan: UserPlan, key: KeyIntent) -> KeyAim:
+    return KeyAim(key.hash, key.alias, plan.team_id, plan.user_id)
