@@ -159,8 +159,8 @@ class Relay:
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until told to stop, then what is left within `drain_s`, and give the leases back.
 
-        Only once for each relay. Cancelled, it gives up what is in flight (it will be repeated) and still tries to
-        give the leases back.
+        Only once for each relay. Cancelled, it gives up what is in flight (it will be repeated) and still
+        tries to give the leases back.
         """
         stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
         try:
