@@ -200,8 +200,9 @@ async def missing_topics(connection: KafkaConnection, topics: Iterable[str], *, 
 def describe_error(error: BaseException) -> str:
     """Say in one line what went wrong."""
     name = type(error).__name__
-    # An aiokafka error of a broker's answer prints as its number; the name says more.
-    return name if not str(error) or str(error).startswith("[Error") else f"{name}: {error}"
+    # An aiokafka error names itself, sometimes with the number of a broker's answer.
+    text = str(error).removeprefix(f"{name}: ")
+    return name if text in {"", name} or text.startswith("[Error") else f"{name}: {text}"
 
 
 @lru_cache(maxsize=65536)

@@ -39,6 +39,9 @@ ACK_TIMEOUT_S: Final = 30.0
 DRAIN_S: Final = 5.0
 LEAVE_S: Final = 0.8
 
+MAX_OUTAGE_PAUSE_S: Final = 5.0
+"""The longest pause while the database or the broker is away: asking whether it is back costs little."""
+
 _log: Final = structlog.stdlib.get_logger(__name__)
 
 
@@ -163,17 +166,25 @@ class Relay:
         tries to give the leases back.
         """
         stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+        publishing: asyncio.Future[Any] = asyncio.ensure_future(self._publish(stopping))
         try:
-            while not stop.is_set():
-                again = await self._try_pass()
-                if not again:
-                    await self._rest(stopping)
+            await asyncio.wait([stopping, publishing], return_when=asyncio.FIRST_COMPLETED)
+            # From here on the time is limited, also that of a pass that waits for a broker.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._drain_s):
+                    await publishing
                     await self._drain()
         finally:
             stopping.cancel()
+            publishing.cancel()
+            await asyncio.wait([publishing])
             await self._leave()
+
+    async def _publish(self, stopping: asyncio.Future[Any]) -> None:
+        while not stopping.done():
+            again = await self._try_pass()
+            if not again:
+                await self._rest(stopping)
 
     async def _try_pass(self) -> bool:
         try:
@@ -378,7 +389,7 @@ class Relay:
         """Wait for news: a writer, an acknowledgement, the poll's time, or the end."""
         if self._failures:
             # Nothing that wakes us makes the database or the broker answer sooner.
-            await asyncio.wait([stopping], timeout=pause_after(self._failures - 1, self._jitter()))
+            await asyncio.wait([stopping], timeout=self._pause_s())
             return
         woken = asyncio.ensure_future(self._woken.wait())
         try:
@@ -387,6 +398,9 @@ class Relay:
         finally:
             woken.cancel()
         self._woken.clear()
+
+    def _pause_s(self) -> float:
+        return pause_after(self._failures - 1, self._jitter(), most_s=MAX_OUTAGE_PAUSE_S)
 
     async def _drain(self) -> None:
         while await self._try_pass():

@@ -27,7 +27,7 @@ RECORD_OVERHEAD: Final = 64
 """Bytes a record needs at most beside key, value and headers; a header needs 12 more."""
 
 FIRST_PAUSE_S: Final = 0.1
-MAX_PAUSE_S: Final = 30.0
+MAX_PAUSE_S: Final = 10.0
 
 GROW_AFTER: Final = 64
 """Batches a lane must deliver before batches twice as large are tried again."""
@@ -140,9 +140,9 @@ class LaneState:
             self.failing_since = now
 
 
-def pause_after(failures: int, jitter: float) -> float:
+def pause_after(failures: int, jitter: float, *, most_s: float = MAX_PAUSE_S) -> float:
     """Give the pause, in seconds, after so many failures before this one."""
-    return min(MAX_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures, 16)) * (0.5 + jitter / 2)
+    return min(most_s, FIRST_PAUSE_S * 2.0 ** min(failures, 16)) * (0.5 + jitter / 2)
 
 
 def size_of(record: PendingRecord) -> int:
