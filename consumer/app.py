@@ -234,8 +234,8 @@ class _Service:
             group_id=settings.kafka_group_id,
             **consumer_options(),
         )
-        await consumer.start()
         try:
+            await consumer.start()
             ingest = Ingest(
                 consumer,
                 database,

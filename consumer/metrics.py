@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from schemas.dead_letters import DeadLetterReason
 from schemas.decode import PassedOver
+from schemas.events import EventType
 
 if TYPE_CHECKING:
     from consumer.ingest.batch import Applied
@@ -20,6 +20,7 @@ _Name = TypeVar("_Name", bound=str)
 
 _PREFIX: Final = "quartermaster"
 _UNKNOWN: Final = "unknown"
+_EVENT_TYPES: Final = frozenset(EventType)
 #: An upstream may invent type names without end; a time series each would be ours to pay for.
 _MOST_UNKNOWN_TYPES: Final = 50
 _LONGEST_TYPE_NAME: Final = 100
@@ -143,8 +144,10 @@ class Metrics:
         self.events(applied.accepted, EventResult.ACCEPTED)
         self.events(applied.duplicates, EventResult.DUPLICATE)
         self.events(applied.conflicts, EventResult.DEAD_LETTER)
-        rejected = sum(applied.dead_letters.values()) - applied.dead_letters[DeadLetterReason.ID_CONFLICT]
-        self.events({_UNKNOWN: rejected}, EventResult.DEAD_LETTER)
+        for event_type, count in applied.rejected.items():
+            # What stands in a bad record is no label: it may be anything.
+            known = event_type if event_type in _EVENT_TYPES else _UNKNOWN
+            self.events({known: count}, EventResult.DEAD_LETTER)
         self.dead_letters(applied.dead_letters)
         self.outcomes(applied.outcomes)
 

@@ -47,7 +47,11 @@ class Observer:
         broker_error = None
         if ingest.broker_error is not None:
             broker_error = ingest.broker_error
-        elif member and ingest.broker_seen_at is not None and now - ingest.broker_seen_at > BROKER_SILENT_AFTER_S:
+        elif (
+            member
+            and ingest.broker_seen_at is not None
+            and now - ingest.broker_seen_at > BROKER_SILENT_AFTER_S
+        ):
             broker_error = f"no answer for {now - ingest.broker_seen_at:.0f} s"
         return Facts(
             member=member,

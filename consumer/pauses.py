@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 
-def growing_pauses(jitter: Callable[[], float], *, first: float = 0.25, most: float = 10.0) -> Iterator[float]:
+def growing_pauses(
+    jitter: Callable[[], float], *, first: float = 0.25, most: float = 10.0
+) -> Iterator[float]:
     """Give pauses in seconds without end: each twice the last up to `most`, each cut by up to half at random.
 
     Args:

@@ -54,6 +54,8 @@ class Applied:
     conflicts: Counter[EventType] = field(default_factory=Counter)
     outcomes: Counter[OutcomeType] = field(default_factory=Counter)
     dead_letters: Counter[DeadLetterReason] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    """New dead letters that are no conflicts, by the event's type as far as it could be read."""
     needs_provisioning: bool = False
     needs_draining: bool = False
 
@@ -65,6 +67,7 @@ class Applied:
             conflicts=self.conflicts + other.conflicts,
             outcomes=self.outcomes + other.outcomes,
             dead_letters=self.dead_letters + other.dead_letters,
+            rejected=self.rejected + other.rejected,
             needs_provisioning=self.needs_provisioning or other.needs_provisioning,
             needs_draining=self.needs_draining or other.needs_draining,
         )
@@ -103,7 +106,11 @@ async def apply_batch(
     letters += [dead_letter_of(r.record, _conflict(r.event), origin=origin, now=now) for r in conflicting]
     if letters:
         stored = await outbox.append_dead_letters(tx, letters)
-        applied.dead_letters.update(letter.reason for letter, new in zip(letters, stored, strict=True) if new)
+        for letter, new in zip(letters, stored, strict=True):
+            if new:
+                applied.dead_letters[letter.reason] += 1
+                if letter.reason is not DeadLetterReason.ID_CONFLICT:
+                    applied.rejected[letter.event_type or ""] += 1
     return applied
 
 

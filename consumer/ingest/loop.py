@@ -148,11 +148,13 @@ class Ingest:
         self, fetched: Fetched, following: "asyncio.Future[Fetched]"
     ) -> "asyncio.Future[Fetched]":
         """Apply one fetch; return the fetch to take next."""
+        started = self._monotonic()
         decoded = await self._decode(fetched)
         admitted, stopped = self._admit(decoded)
         for batch in _in_bytes(admitted, MAX_BATCH_BYTES):
             if not await self._apply_and_commit(batch):
                 return following
+            self._metrics.batch(len(batch), self._monotonic() - started)
         if stopped:
             following = await self._hold_back(stopped, following)
         return following
@@ -365,6 +367,7 @@ class Ingest:
 
     async def _measure_lag(self) -> None:
         consumer = self._consumer
+        self._metrics.assigned(len(consumer.assignment()))
         partitions = sorted(consumer.assignment() - consumer.paused())
         if not partitions:
             await consumer.topics()

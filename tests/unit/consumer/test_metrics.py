@@ -85,12 +85,14 @@ def test_a_batch_is_counted_as_a_whole(metrics: Metrics) -> None:
             conflicts=Counter({EventType.USER_JOINED: 1}),
             outcomes=Counter({OutcomeType.CREDITS_DEDUCTED: 3}),
             dead_letters=Counter({DeadLetterReason.ID_CONFLICT: 1, DeadLetterReason.INVALID_JSON: 2}),
+            rejected=Counter({"": 1, "a type that somebody made up": 1, "org.created": 1}),
         )
     )
 
     assert value(metrics, "events_total", type="job.completed", result="accepted") == 3
     assert value(metrics, "events_total", type="user.joined", result="dead_letter") == 1
     assert value(metrics, "events_total", type="unknown", result="dead_letter") == 2
+    assert value(metrics, "events_total", type="org.created", result="dead_letter") == 1
     assert value(metrics, "outcomes_total", type="credits.deducted") == 3
     assert value(metrics, "dead_letters_total", reason="invalid_json") == 2
 
