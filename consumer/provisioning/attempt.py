@@ -86,8 +86,8 @@ class Attempt:
     async def call(self, make: Callable[[], Awaitable[T]], *, makes: Footprint | None = None) -> T:
         """Make one call.
 
-        Guarantees: its timeout ends before the lease does; where it may make a resource, the footprint says what
-        became of that, whatever the end.
+        Guarantees: its timeout ends before the lease does; where it may make a resource, the footprint says
+        what became of that, whatever the end.
 
         Args:
             make: Makes the call.

@@ -17,8 +17,8 @@ class Claim:
     """One organization in this worker's hands for as long as the lease lasts.
 
     A lease fences what is written to the database; a call to LiteLLM cannot be fenced. So no call is begun
-    unless the lease outlasts its timeout, and whoever takes over a lease that ran out knows that every call made
-    under it has been given up.
+    unless the lease outlasts its timeout, and whoever takes over a lease that ran out knows that every call
+    made under it has been given up.
 
     Args:
         org_id: The organization.
@@ -56,7 +56,7 @@ class Claim:
         return [self._scope] if self._email_scope is None else sorted([self._scope, self._email_scope])
 
     async def hold(self, tx: AsyncConnection, now: datetime) -> None:
-        """Keep the organization from all others until the transaction ends; to be done before anything is written.
+        """Keep the organization from all others until the transaction ends, before anything is written.
 
         Raises:
             LeaseLost: Somebody else may have it.

@@ -43,13 +43,11 @@ class Context:
         """How long after its beginning a call to LiteLLM may take effect."""
         return self.policy.litellm_timeout + self.policy.doubt_margin
 
-    async def transaction(
-        self, claim: Claim, work: Callable[[AsyncConnection, OrgState, datetime], Awaitable[T]]
-    ) -> T:
+    async def transaction(self, claim: Claim, work: Callable[["Moment"], Awaitable[T]]) -> T:
         """Do `work` in one transaction that holds the lease and the organization's row.
 
-        What is written so stands at one place in the organization's order, and is written by the holder of its
-        lease alone. `work` may be called several times.
+        What is written so stands at one place in the organization's order, and is written by the holder of
+        its lease alone. `work` may be called several times.
 
         Raises:
             LeaseLost: Somebody else may have the organization; nothing was written.
@@ -59,7 +57,7 @@ class Context:
             now = await self.clock(tx)
             await claim.hold(tx, now)
             state = (await organizations.lock(tx, [claim.org_id]))[claim.org_id]
-            return await work(tx, state, now)
+            return await work(Moment(self, tx, state, now))
 
         return await self.database.run(locked)
 
@@ -67,3 +65,20 @@ class Context:
         """Encrypt a key for the receiver of outcomes; None where there is none."""
         jwk = self.policy.delivery_jwk
         return None if jwk is None else encrypt_for(jwk, key)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One organization, held in one transaction.
+
+    Attributes:
+        context: What to work with.
+        tx: The transaction.
+        state: The organization as it stood at the beginning of the transaction.
+        now: The database's time.
+    """
+
+    context: Context
+    tx: AsyncConnection
+    state: OrgState
+    now: datetime

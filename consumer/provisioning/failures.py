@@ -69,7 +69,7 @@ class Unsettled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt failed, as it is stored and published: no secret, no e-mail, nothing of an answer's text."""
+    """Why an attempt failed, as stored and published: no secret, no e-mail, nothing of an answer's text."""
 
     step: str
     error_code: ErrorCode
@@ -105,7 +105,7 @@ class Verdict:
     retry_after: timedelta | None = None
 
 
-def judge(error: Exception, step: Step) -> Verdict:
+def judge(error: Exception, step: Step) -> Verdict:  # noqa: PLR0911 - a table
     """Say what an error that ended an attempt means."""
     match error:
         case Conflict():

@@ -1,8 +1,8 @@
 """What one attempt does to one resource of LiteLLM, and what the database is to remember of it afterwards.
 
 A resource is written down as intended before the first call that could make it. When the attempt has ended,
-what is known of it by then replaces the intent; an intent that stands without a time of doubt is thus one whose
-attempt never ended: the process died, and the call may have been made.
+what is known of it by then replaces the intent; an intent that stands without a time of doubt is thus one
+whose attempt never ended: the process died, and the call may have been made.
 """
 
 from dataclasses import dataclass, replace

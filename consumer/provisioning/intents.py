@@ -1,54 +1,43 @@
 """Intents: what a try is going to make, written down before the first call that could make it."""
 
 from collections.abc import Iterable
-from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.provisioning.attempt import KeyIntent
 from consumer.provisioning.claim import Claim
-from consumer.provisioning.context import Context
+from consumer.provisioning.context import Context, Moment
 from consumer.provisioning.footprint import Footprint, intended
 from consumer.provisioning.keys import KEY_NAME, key_alias, key_hash, new_key
 from storage import resources, virtual_keys
 from storage.inbox import InboxRow
-from storage.organizations import OrgState
 from storage.resources import Resource, ResourceKind
 from storage.virtual_keys import KeyState, NewKey
 
 
-async def intend(
-    context: Context,
-    tx: AsyncConnection,
-    row: InboxRow,
-    kind: ResourceKind,
-    resource_id: str,
-    now: datetime,
-) -> Footprint:
+async def intend(moment: Moment, row: InboxRow, kind: ResourceKind, resource_id: str) -> Footprint:
     """Write down a resource that this event's try may make.
 
     Args:
-        context: What to work with.
-        tx: A transaction that holds the organization.
+        moment: The organization.
         row: The event.
         kind: What it is.
         resource_id: LiteLLM's id of it.
-        now: The database's time.
     """
+    tx = moment.tx
     before = await resources.get(tx, row.org_id, kind, resource_id)
     wanted = Resource(row.org_id, kind, resource_id, made_by=row.identity)
-    footprint = intended(wanted, before, now, context.policy.doubt_margin)
+    footprint = intended(wanted, before, moment.now, moment.context.policy.doubt_margin)
     await resources.save(tx, [footprint.resource])
     return footprint
 
 
-async def intend_key(
-    context: Context, tx: AsyncConnection, row: InboxRow, user_id: str, now: datetime
-) -> KeyIntent:
+async def intend_key(moment: Moment, row: InboxRow, user_id: str) -> KeyIntent:
     """Decide on a user's key, once: later tries of the same round read it and send the same again.
 
     Once compensation has begun, a key is never sent again: the next one is of another generation.
     """
+    context, tx = moment.context, moment.tx
     stored = await virtual_keys.latest(tx, row.org_id, user_id, KEY_NAME)
     if stored is None or stored.state is not KeyState.INTENDED:
         generation = 1 if stored is None else stored.generation + 1
@@ -64,10 +53,10 @@ async def intend_key(
                 alias=key_alias(context.policy.our_source, row.org_id, user_id, KEY_NAME, generation),
                 ciphertext=context.vault.encrypt(key),
                 made_by=row.identity,
-                created_at=now,
+                created_at=moment.now,
             ),
         )
-    footprint = await intend(context, tx, row, ResourceKind.KEY, stored.key_hash, now)
+    footprint = await intend(moment, row, ResourceKind.KEY, stored.key_hash)
     key = context.vault.decrypt(stored.ciphertext)
     return KeyIntent(key, stored.key_hash, stored.alias, stored.generation, footprint)
 
@@ -89,26 +78,27 @@ class TryIntents:
 
     async def intend_member(self, user_id: str) -> Footprint:
         """Write down a membership."""
-        context, row = self._context, self._row
+        row = self._row
 
-        async def work(tx: AsyncConnection, _state: OrgState, now: datetime) -> Footprint:
-            return await intend(context, tx, row, ResourceKind.MEMBER, user_id, now)
+        async def work(moment: Moment) -> Footprint:
+            return await intend(moment, row, ResourceKind.MEMBER, user_id)
 
-        footprint = await context.transaction(self._claim, work)
+        footprint = await self._context.transaction(self._claim, work)
         self.found.append(footprint)
         return footprint
 
     async def intend_next_key(self, user_id: str) -> KeyIntent:
         """Write down a key of the next generation: the last one's alias is held by a key that is not ours."""
-        context, row = self._context, self._row
+        row = self._row
 
-        async def work(tx: AsyncConnection, _state: OrgState, now: datetime) -> KeyIntent:
+        async def work(moment: Moment) -> KeyIntent:
+            tx = moment.tx
             latest = await virtual_keys.latest(tx, row.org_id, user_id, KEY_NAME)
             assert latest is not None
             await virtual_keys.mark(tx, latest.key_hash, KeyState.REMOVED)
-            return await intend_key(context, tx, row, user_id, now)
+            return await intend_key(moment, row, user_id)
 
-        intent = await context.transaction(self._claim, work)
+        intent = await self._context.transaction(self._claim, work)
         self.found.append(intent.footprint)
         return intent
 

@@ -28,7 +28,7 @@ def encrypt_for(jwk: Mapping[str, Any], secret: str) -> str:
     header: dict[str, Any] = {"alg": algorithm, "enc": _CONTENT_ENCRYPTION}
     if "kid" in jwk:
         header["kid"] = jwk["kid"]
-    # Of the JWK only the public numbers are taken: `use` or `key_ops` written for a receiver would get in the way.
+    # Only the public numbers are taken: a `use` or `key_ops` written for the receiver would get in the way.
     public = {name: jwk[name] for name in ("kty", "n", "e", "crv", "x", "y") if name in jwk}
     token: str = jwe.encrypt_compact(
         header, secret, _KEYS[kind].import_key(public), algorithms=[algorithm, _CONTENT_ENCRYPTION]

@@ -1,7 +1,7 @@
-"""What tries that failed have left at LiteLLM: taken back before the failure is told, and afterwards what remains.
+"""What tries that failed have left at LiteLLM: taken back before the failure is told, the rest afterwards.
 
-Only what an event's own tries wrote down as intended is touched. What was removed is looked at once more later:
-a call whose answer was lost may take effect after the removal.
+Only what an event's own tries wrote down as intended is touched. What was removed is looked at once more
+later: a call whose answer was lost may take effect after the removal.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.provisioning.claim import Claim
-from consumer.provisioning.context import Context
+from consumer.provisioning.context import Context, Moment
 from consumer.provisioning.endings import end_failed
 from consumer.provisioning.failures import ErrorCode, Failure, Step, pause
 from consumer.provisioning.outcomes import CompensationEnd
@@ -19,7 +19,6 @@ from consumer.provisioning.removal import Removal
 from consumer.provisioning.todo import Compensation, Decided, Leftovers, Postponed
 from storage import inbox, members, resources, virtual_keys
 from storage.inbox import InboxRow, Phase, WaitReason
-from storage.organizations import OrgState
 from storage.resources import Resource, ResourceKind, ResourceState
 from storage.virtual_keys import KeyState
 
@@ -49,18 +48,15 @@ class Attended:
     doubtful: bool = False
 
 
-async def give_up(
-    context: Context, tx: AsyncConnection, state: OrgState, row: InboxRow, failure: Failure, now: datetime
-) -> Decided | Postponed:
+async def give_up(moment: Moment, row: InboxRow, failure: Failure) -> Decided | Postponed:
     """Begin to take back what an event's tries made; where they made nothing, end the event.
 
     Nothing is taken back before the last call whose answer was lost has surely taken effect or never will.
     """
+    context, tx, now = moment.context, moment.tx, moment.now
     mine = await _left_by(tx, row)
     if not mine:
-        return await end_failed(
-            context, tx, state, row, failure, now, compensation=CompensationEnd.NOT_NEEDED
-        )
+        return await end_failed(moment, row, failure, compensation=CompensationEnd.NOT_NEEDED)
     begins = now
     removing = []
     for one in mine:
@@ -87,17 +83,14 @@ async def give_up(
     return Postponed()
 
 
-async def plan_compensation(
-    context: Context, tx: AsyncConnection, state: OrgState, row: InboxRow, now: datetime, *, gate_open: bool
-) -> Decided | Compensation:
+async def plan_compensation(moment: Moment, row: InboxRow, *, gate_open: bool) -> Decided | Compensation:
     """Say what there is to take back; with LiteLLM down and the time over, end the event with its orphans."""
+    tx = moment.tx
     mine = await _left_by(tx, row)
     if not gate_open and mine:
-        return await _end_pending(context, tx, state, row, mine, (), now)
+        return await _end_pending(moment, row, mine, ())
     if not mine:
-        return await end_failed(
-            context, tx, state, row, last_failure(row), now, compensation=CompensationEnd.DONE
-        )
+        return await end_failed(moment, row, last_failure(row), compensation=CompensationEnd.DONE)
     return Compensation(row, await _leftovers(tx, row.org_id, mine))
 
 
@@ -106,25 +99,18 @@ async def compensated(
 ) -> Decided | Postponed:
     """Write down how far taking back came: it is done, tried again, or its time is over."""
 
-    async def work(tx: AsyncConnection, state: OrgState, now: datetime) -> Decided | Postponed:
-        row = todo.row
-        left, stays = await _settle(context, tx, attended, now, due_at=None)
+    async def work(moment: Moment) -> Decided | Postponed:
+        row, now = todo.row, moment.now
+        left, stays = await _settle(moment, attended, due_at=None)
         if not left:
             return await end_failed(
-                context,
-                tx,
-                state,
-                row,
-                last_failure(row),
-                now,
-                compensation=CompensationEnd.DONE,
-                orphans=_named(stays),
+                moment, row, last_failure(row), compensation=CompensationEnd.DONE, orphans=_named(stays)
             )
         assert row.compensate_until is not None
         if now >= row.compensate_until:
-            return await _end_pending(context, tx, state, row, left, stays, now)
+            return await _end_pending(moment, row, left, stays)
         due_at = min(now + pause(_TRIES, context.random), row.compensate_until)
-        await inbox.update(tx, replace(row, due_at=due_at, reason=WaitReason.COMPENSATION))
+        await inbox.update(moment.tx, replace(row, due_at=due_at, reason=WaitReason.COMPENSATION))
         return Postponed()
 
     return await context.transaction(claim, work)
@@ -133,7 +119,8 @@ async def compensated(
 async def orphans_due(context: Context, claim: Claim) -> Leftovers | None:
     """Say what ended events of an organization have left that is due to be removed or looked at once more."""
 
-    async def work(tx: AsyncConnection, _state: OrgState, now: datetime) -> Leftovers | None:
+    async def work(moment: Moment) -> Leftovers | None:
+        tx, now = moment.tx, moment.now
         due = await resources.removable_due(tx, now, _PER_SWEEP, org_id=claim.org_id)
         if not due:
             return None
@@ -151,8 +138,9 @@ async def orphans_due(context: Context, claim: Claim) -> Leftovers | None:
 async def orphans_attended(context: Context, claim: Claim, attended: Sequence[Attended]) -> None:
     """Write down what became of an organization's orphans."""
 
-    async def work(tx: AsyncConnection, _state: OrgState, now: datetime) -> None:
-        await _settle(context, tx, attended, now, due_at=now + pause(_ORPHAN_TRIES, context.random))
+    async def work(moment: Moment) -> None:
+        due_at = moment.now + pause(_ORPHAN_TRIES, context.random)
+        await _settle(moment, attended, due_at=due_at)
 
     await context.transaction(claim, work)
 
@@ -178,37 +166,24 @@ async def _leftovers(tx: AsyncConnection, org_id: str, found: Sequence[Resource]
 
 
 async def _end_pending(
-    context: Context,
-    tx: AsyncConnection,
-    state: OrgState,
-    row: InboxRow,
-    left: Sequence[Resource],
-    stays: Sequence[Resource],
-    now: datetime,
+    moment: Moment, row: InboxRow, left: Sequence[Resource], stays: Sequence[Resource]
 ) -> Decided:
-    due_at = now + pause(_ORPHAN_TRIES, context.random)
-    await resources.save(tx, [replace(one, due_at=due_at) for one in left])
+    due_at = moment.now + pause(_ORPHAN_TRIES, moment.context.random)
+    await resources.save(moment.tx, [replace(one, due_at=due_at) for one in left])
     return await end_failed(
-        context,
-        tx,
-        state,
+        moment,
         row,
         last_failure(row),
-        now,
         compensation=CompensationEnd.PENDING,
         orphans=_named([*left, *stays]),
     )
 
 
 async def _settle(
-    context: Context,
-    tx: AsyncConnection,
-    attended: Sequence[Attended],
-    now: datetime,
-    *,
-    due_at: datetime | None,
+    moment: Moment, attended: Sequence[Attended], *, due_at: datetime | None
 ) -> tuple[list[Resource], list[Resource]]:
     """Write down how removals ended; give what is left to remove, and what stays because others use it."""
+    tx, now, reach = moment.tx, moment.now, moment.context.reach
     saved: list[Resource] = []
     forgotten: list[Resource] = []
     left: list[Resource] = []
@@ -217,14 +192,14 @@ async def _settle(
         resource = one.resource
         match one.end:
             case None:
-                doubt = now + context.reach if one.doubtful else resource.doubt_until
+                doubt = now + reach if one.doubtful else resource.doubt_until
                 left.append(replace(resource, doubt_until=doubt, due_at=due_at))
             case Removal.IN_USE:
                 stays.append(replace(resource, state=ResourceState.KEPT, doubt_until=None, due_at=None))
             case Removal.ABSENT if resource.state is ResourceState.REMOVED:
                 forgotten.append(resource)
             case Removal.ABSENT | Removal.REMOVED:
-                look_again = now + context.reach
+                look_again = now + reach
                 saved.append(replace(resource, state=ResourceState.REMOVED, due_at=look_again))
     await resources.save(tx, [*saved, *left, *stays])
     for resource in forgotten:

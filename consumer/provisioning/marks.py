@@ -20,8 +20,8 @@ class Mark:
         source: The `source` of the Quartermaster that made it.
         org_id: The organization it was made for.
         event: The identity of the event it was made for.
-        key: The hash of the key decided on together with the team. Only the database that holds this key made the
-            team; one that was lost and filled anew by a replay has other keys for the same events.
+        key: The hash of the key decided on together with the team. Only the database that holds this key made
+            the team; one that was lost and filled anew by a replay has other keys for the same events.
         adopted: Whether the team was there before and was taken over: it is never removed.
     """
 

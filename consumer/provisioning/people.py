@@ -34,8 +34,9 @@ class Person:
 async def make_user(attempt: Attempt, user_id: str, email: str, joining: Joining | None = None) -> Person:
     """Make a user with this e-mail, unless the user or the e-mail is there already.
 
-    A user that exists is not changed; an e-mail that another user holds is left out, and the user is left to be made
-    with the membership. The caller holds the e-mail's lease: LiteLLM, asked twice at once, would store it twice.
+    A user that exists is not changed; an e-mail that another user holds is left out, and the user is left to
+    be made with the membership. The caller holds the e-mail's lease: LiteLLM, asked twice at once, would
+    store it twice.
 
     Raises:
         Conflict: LiteLLM says that the user exists and cannot show it.

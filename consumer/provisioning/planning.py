@@ -5,11 +5,9 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from consumer.provisioning.claim import Claim
 from consumer.provisioning.comparison import TeamAim
-from consumer.provisioning.context import Context
+from consumer.provisioning.context import Context, Moment
 from consumer.provisioning.endings import end_failed, end_organization, end_user
 from consumer.provisioning.failures import ErrorCode, Failure, Step
 from consumer.provisioning.intents import intend, intend_key
@@ -24,7 +22,7 @@ from schemas.event import from_stored
 from schemas.events import EventType, OrgCreated, UserJoined
 from storage import inbox, members, organizations, resources, virtual_keys
 from storage.inbox import InboxRow, Phase, WaitReason
-from storage.organizations import OrgState, OrgStatus
+from storage.organizations import OrgStatus
 from storage.resources import ResourceKind, ResourceState
 
 _EMAIL_PAUSE: Final = timedelta(seconds=0.5)
@@ -45,15 +43,18 @@ async def next_todo(context: Context, claim: Claim, *, gate_open: bool) -> Todo 
         LeaseLost: Somebody else may have the organization.
     """
 
-    async def work(tx: AsyncConnection, state: OrgState, now: datetime) -> Todo | None:
+    async def work(moment: Moment) -> Todo | None:
+        now = moment.now
         tried_before = now - context.policy.retry_for
-        due = await inbox.due_rows(tx, claim.org_id, now, 1, gate_open=gate_open, tried_before=tried_before)
+        due = await inbox.due_rows(
+            moment.tx, claim.org_id, now, 1, gate_open=gate_open, tried_before=tried_before
+        )
         if not due:
             return None
         row = due[0]
-        planner = _Planner(context, claim, tx, state, row, now, gate_open=gate_open)
+        planner = _Planner(moment, claim, row, gate_open=gate_open)
         if row.phase is Phase.COMPENSATING:
-            return await plan_compensation(context, tx, state, row, now, gate_open=gate_open)
+            return await plan_compensation(moment, row, gate_open=gate_open)
         if row.type is EventType.ORG_CREATED:
             return await planner.organization()
         return await planner.user()
@@ -64,44 +65,32 @@ async def next_todo(context: Context, claim: Claim, *, gate_open: bool) -> Todo 
 class _Planner:
     """One event within one transaction."""
 
-    def __init__(
-        self,
-        context: Context,
-        claim: Claim,
-        tx: AsyncConnection,
-        state: OrgState,
-        row: InboxRow,
-        now: datetime,
-        *,
-        gate_open: bool,
-    ) -> None:
-        self._context = context
+    def __init__(self, moment: Moment, claim: Claim, row: InboxRow, *, gate_open: bool) -> None:
+        self._moment = moment
         self._claim = claim
-        self._tx = tx
-        self._state = state
         self._row = row
-        self._now = now
         self._gate_open = gate_open
 
     async def organization(self) -> Todo:
-        context, tx, row, now = self._context, self._tx, self._row, self._now
+        moment, tx, row = self._moment, self._moment.tx, self._row
         event = from_stored(row.event)
         data = event.data
         assert isinstance(data, OrgCreated)
-        if self._state.status is OrgStatus.ACTIVE:
-            facts = await standing_organization(context, tx, self._state)
-            return await end_organization(context, tx, row, facts, now, created=False)
-        if self._state.status is not OrgStatus.PROVISIONING:
-            self._state = replace(self._state, status=OrgStatus.PROVISIONING, failed_at=None)
-            await organizations.save(tx, [self._state])
+        if moment.state.status is OrgStatus.ACTIVE:
+            facts = await standing_organization(moment)
+            return await end_organization(moment, row, facts, created=False)
+        if moment.state.status is not OrgStatus.PROVISIONING:
+            state = replace(moment.state, status=OrgStatus.PROVISIONING, failed_at=None)
+            self._moment = moment = replace(moment, state=state)
+            await organizations.save(tx, [state])
             await inbox.hold_dependents(tx, [row.org_id])
         held_up = await self._held_up(ResourceKind.TEAM, row.org_id, data.owner_email)
         if held_up is not None:
             return held_up
 
-        key = await intend_key(context, tx, row, data.owner_user_id, now)
+        key = await intend_key(moment, row, data.owner_user_id)
         known_keys = {one.key_hash for one in await virtual_keys.of_org(tx, row.org_id)}
-        policy = context.policy
+        policy = moment.context.policy
         budget = policy.max_budget_usd(data)
         plan = OrganizationPlan(
             team=TeamAim(
@@ -114,21 +103,21 @@ class _Planner:
             owner=data.owner_user_id,
             owner_email=data.owner_email,
             known_keys=known_keys,
-            team_footprint=await intend(context, tx, row, ResourceKind.TEAM, row.org_id, now),
+            team_footprint=await intend(moment, row, ResourceKind.TEAM, row.org_id),
             key=key,
         )
         return OrganizationTry(await self._begin(), event, plan)
 
     async def user(self) -> Todo:
-        context, tx, row, now = self._context, self._tx, self._row, self._now
+        moment, tx, row = self._moment, self._moment.tx, self._row
         event = from_stored(row.event)
         data = event.data
         assert isinstance(data, UserJoined)
         member = await members.get(tx, row.org_id, data.user_id)
         if member is not None:
-            facts = await standing_user(context, tx, member)
-            return await end_user(context, tx, row, facts, now, created=False)
-        if self._state.status is not OrgStatus.ACTIVE:
+            facts = await standing_user(moment, member)
+            return await end_user(moment, row, facts, created=False)
+        if moment.state.status is not OrgStatus.ACTIVE:
             return await self._without_organization()
         held_up = await self._held_up(ResourceKind.MEMBER, data.user_id, data.email)
         if held_up is not None:
@@ -141,17 +130,17 @@ class _Planner:
             user_id=data.user_id,
             email=data.email,
             max_budget=None if budget is None else Decimal(budget),
-            member=await intend(context, tx, row, ResourceKind.MEMBER, data.user_id, now),
-            key=await intend_key(context, tx, row, data.user_id, now),
+            member=await intend(moment, row, ResourceKind.MEMBER, data.user_id),
+            key=await intend_key(moment, row, data.user_id),
         )
         return UserTry(await self._begin(), event, plan)
 
     async def _without_organization(self) -> Todo:
-        context, tx, state, row, now = self._context, self._tx, self._state, self._row, self._now
+        state, now, row = self._moment.state, self._moment.now, self._row
         if state.status is OrgStatus.PROVISIONING:
             return await self._wait(None, WaitReason.ORGANIZATION)
         waits_since = row.stored_at if state.failed_at is None else max(row.stored_at, state.failed_at)
-        deadline = waits_since + context.policy.dependency_wait
+        deadline = waits_since + self._moment.context.policy.dependency_wait
         # One that already waited for its organization is due because that wait is over.
         if row.reason is not WaitReason.ORGANIZATION and now < deadline:
             return await self._wait(deadline, WaitReason.ORGANIZATION)
@@ -160,15 +149,13 @@ class _Planner:
         else:
             code, message = ErrorCode.ORG_NOT_ACTIVE, "this organization could not be provisioned"
         failure = Failure(Step.ORGANIZATION, code, message)
-        return await end_failed(
-            context, tx, state, row, failure, now, compensation=CompensationEnd.NOT_NEEDED
-        )
+        return await end_failed(self._moment, row, failure, compensation=CompensationEnd.NOT_NEEDED)
 
     async def _held_up(self, kind: ResourceKind, resource_id: str, email: str | None) -> Todo | None:
         """Put off a try that would cross something still under way; end one that LiteLLM was down for."""
-        context, tx, row, now = self._context, self._tx, self._row, self._now
+        tx, now, row = self._moment.tx, self._moment.now, self._row
         if not self._gate_open:  # due all the same: its retry time has run out
-            return await give_up(context, tx, self._state, row, last_failure(row), now)
+            return await give_up(self._moment, row, last_failure(row))
         standing = await resources.get(tx, row.org_id, kind, resource_id)
         if (
             standing is not None
@@ -178,17 +165,18 @@ class _Planner:
         ):  # a delete whose answer was lost may still hit what the try would take over
             return await self._wait(standing.doubt_until, WaitReason.RETRY)
         if email is not None and not await self._claim.take_email(tx, email, now):
-            return await self._wait(now + _EMAIL_PAUSE * (0.5 + context.random() / 2), WaitReason.TURN)
+            return await self._wait(
+                now + _EMAIL_PAUSE * (0.5 + self._moment.context.random() / 2), WaitReason.TURN
+            )
         return None
 
     async def _wait(self, due_at: datetime | None, reason: WaitReason) -> Postponed:
-        await inbox.update(self._tx, replace(self._row, due_at=due_at, reason=reason))
+        await inbox.update(self._moment.tx, replace(self._row, due_at=due_at, reason=reason))
         return Postponed()
 
     async def _begin(self) -> InboxRow:
         """Count the try before it begins: a crash in it is a try all the same."""
-        row = replace(
-            self._row, attempts=self._row.attempts + 1, first_try_at=self._row.first_try_at or self._now
-        )
-        await inbox.update(self._tx, row)
+        first_try_at = self._row.first_try_at or self._moment.now
+        row = replace(self._row, attempts=self._row.attempts + 1, first_try_at=first_try_at)
+        await inbox.update(self._moment.tx, row)
         return row

@@ -47,8 +47,8 @@ class OutcomeCounter(Protocol):
 class Provisioner:
     """Brings LiteLLM into line with the events in the inbox.
 
-    Guarantees: for any number of instances, crashes and lost answers one team, one membership and one live key
-    for each organization and user, and one outcome for each event and round.
+    Guarantees: for any number of instances, crashes and lost answers one team, one membership and one live
+    key for each organization and user, and one outcome for each event and round.
 
     Args:
         database: Where the inbox is.

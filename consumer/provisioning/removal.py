@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from consumer.litellm.client import LiteLLMClient
 from consumer.litellm.errors import NotFound
@@ -14,6 +14,9 @@ from consumer.provisioning.marks import Mark
 from storage.resources import Resource, ResourceKind
 
 T = TypeVar("T")
+
+DELETES: Final = frozenset({"/key/delete", "/team/member_delete", "/team/delete"})
+"""The calls whose lost answer may be followed by their effect."""
 
 
 class Removal(Enum):

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.provisioning.attempt import KeyIntent
 from consumer.provisioning.claim import Claim
-from consumer.provisioning.context import Context
+from consumer.provisioning.context import Context, Moment
 from consumer.provisioning.endings import end_organization, end_user
 from consumer.provisioning.failures import Verdict, next_try
 from consumer.provisioning.footprint import Footprint
@@ -23,7 +22,7 @@ from schemas.events import OrgCreated, UserJoined
 from schemas.json_codec import dump_json
 from schemas.transactions import grant_id
 from storage import inbox, ledger, members, organizations, virtual_keys
-from storage.inbox import InboxRow, WaitReason
+from storage.inbox import WaitReason
 from storage.ledger import EntryKind, LedgerEntry
 from storage.members import Member
 from storage.organizations import OrgProfile, OrgState
@@ -44,7 +43,8 @@ async def organization_stands(
     encrypted = context.deliver(key.key)
     asked = standing.as_asked
 
-    async def work(tx: AsyncConnection, state: OrgState, now: datetime) -> Decided:
+    async def work(moment: Moment) -> Decided:
+        tx, now = moment.tx, moment.now
         profile = OrgProfile(
             org_id=row.org_id,
             name=data.name,
@@ -56,9 +56,9 @@ async def organization_stands(
             metadata=None if data.metadata is None else dump_json(data.metadata).decode(),
             provisioned_at=now,
         )
-        state = await _open_account(tx, state, policy.initial_credits(data), now)
+        state = await _open_account(moment, policy.initial_credits(data))
         await organizations.activate(tx, state, profile)
-        member = _member(row, data.owner_user_id, "owner", key, now, email_set=standing.email_set)
+        member = _member(moment, data.owner_user_id, "owner", key, email_set=standing.email_set)
         await _enrol(tx, member, footprints)
         await inbox.release_users(tx, row.org_id, now)
         await claim.give_back_email(tx, now)
@@ -74,7 +74,7 @@ async def organization_stands(
             owner_email_set=standing.email_set,
             owner_key=KeyFacts(KEY_NAME, key.alias, key.hash, encrypted),
         )
-        return await end_organization(context, tx, row, facts, now, created=True)
+        return await end_organization(moment, row, facts, created=True)
 
     decided = await context.transaction(claim, work)
     claim.email_given_back()
@@ -89,8 +89,9 @@ async def user_stands(
     assert isinstance(data, UserJoined)
     encrypted = context.deliver(key.key)
 
-    async def work(tx: AsyncConnection, _state: OrgState, now: datetime) -> Decided:
-        member = _member(row, plan.user_id, data.role, key, now, email_set=standing.email_set)
+    async def work(moment: Moment) -> Decided:
+        tx, now = moment.tx, moment.now
+        member = _member(moment, plan.user_id, data.role, key, email_set=standing.email_set)
         await _enrol(tx, member, footprints)
         await claim.give_back_email(tx, now)
         facts = UserFacts(
@@ -100,7 +101,7 @@ async def user_stands(
             email_set=standing.email_set,
             key=KeyFacts(KEY_NAME, key.alias, key.hash, encrypted),
         )
-        return await end_user(context, tx, row, facts, now, created=True)
+        return await end_user(moment, row, facts, created=True)
 
     decided = await context.transaction(claim, work)
     claim.email_given_back()
@@ -112,6 +113,7 @@ async def try_failed(
     claim: Claim,
     todo: Try,
     footprints: Sequence[Footprint],
+    *,
     verdict: Verdict,
     monotonic: float,
 ) -> Decided | Postponed:
@@ -126,7 +128,8 @@ async def try_failed(
         monotonic: Now, by the clock that the footprints go by.
     """
 
-    async def work(tx: AsyncConnection, state: OrgState, now: datetime) -> Decided | Postponed:
+    async def work(moment: Moment) -> Decided | Postponed:
+        tx, now = moment.tx, moment.now
         row = replace(todo.row, failure=verdict.failure.to_json())
         await remember(tx, [(one, one.after_failure(now, monotonic)) for one in footprints])
         await claim.give_back_email(tx, now)
@@ -141,7 +144,7 @@ async def try_failed(
                 random=context.random,
             )
         if due_at is None:
-            return await give_up(context, tx, state, row, verdict.failure, now)
+            return await give_up(moment, row, verdict.failure)
         reason = WaitReason.LITELLM if verdict.outage else WaitReason.RETRY
         await inbox.update(tx, replace(row, due_at=due_at, reason=reason))
         return Postponed()
@@ -156,8 +159,8 @@ async def try_interrupted(
     claim: Claim,
     todo: Try,
     footprints: Sequence[Footprint],
-    monotonic: float,
     *,
+    monotonic: float,
     called: bool,
 ) -> None:
     """Write down how far a try came that ends with the process; whoever is next goes on from there.
@@ -171,7 +174,8 @@ async def try_interrupted(
         called: Whether LiteLLM was called; if not, it was no try.
     """
 
-    async def work(tx: AsyncConnection, _state: OrgState, now: datetime) -> None:
+    async def work(moment: Moment) -> None:
+        tx, now = moment.tx, moment.now
         await remember(tx, [(one, one.after_failure(now, monotonic)) for one in footprints])
         await claim.give_back_email(tx, now)
         if not called:
@@ -183,7 +187,8 @@ async def try_interrupted(
     claim.email_given_back()
 
 
-async def _open_account(tx: AsyncConnection, state: OrgState, granted: int, now: datetime) -> OrgState:
+async def _open_account(moment: Moment, granted: int) -> OrgState:
+    state = moment.state
     if not granted:
         return state
     state = replace(state, balance=state.balance + granted, entries=state.entries + 1)
@@ -198,24 +203,22 @@ async def _open_account(tx: AsyncConnection, state: OrgState, granted: int, now:
         job_id=None,
         reason=None,
         corrects=None,
-        created_at=now,
+        created_at=moment.now,
     )
-    await ledger.append(tx, [entry])
+    await ledger.append(moment.tx, [entry])
     return state
 
 
-def _member(
-    row: InboxRow, user_id: str, role: str, key: KeyIntent, now: datetime, *, email_set: bool
-) -> Member:
+def _member(moment: Moment, user_id: str, role: str, key: KeyIntent, *, email_set: bool) -> Member:
     return Member(
-        org_id=row.org_id,
+        org_id=moment.state.org_id,
         user_id=user_id,
         role=role,
         email_set=email_set,
         key_hash=key.hash,
         key_alias=key.alias,
         key_name=KEY_NAME,
-        provisioned_at=now,
+        provisioned_at=moment.now,
     )
 
 

@@ -1,7 +1,7 @@
 """One attempt at a user: the membership in the organization's team, and a key for that team.
 
-Without a hitch three calls: the membership (together with the user where there is an e-mail), the key, and one
-that reads back.
+Without a hitch three calls: the membership (together with the user where there is an e-mail), the key, and
+one that reads back.
 """
 
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ from consumer.provisioning.intents import TryIntents
 from consumer.provisioning.leftovers import Attended, compensated, orphans_attended, orphans_due
 from consumer.provisioning.organization import provision_organization
 from consumer.provisioning.planning import next_todo
-from consumer.provisioning.removal import Ownership, Remover
+from consumer.provisioning.removal import DELETES, Ownership, Remover
 from consumer.provisioning.results import organization_stands, try_failed, try_interrupted, user_stands
 from consumer.provisioning.todo import (
     Compensation,
@@ -128,7 +128,9 @@ class Worker:
             user = await provision_user(attempt, todo.plan)
             return await user_stands(context, claim, todo, user, footprints())
         except Stopping:
-            await try_interrupted(context, claim, todo, footprints(), self.monotonic(), called=attempt.called)
+            await try_interrupted(
+                context, claim, todo, footprints(), monotonic=self.monotonic(), called=attempt.called
+            )
             raise
         except (LeaseLost, DatabaseUnavailable):
             raise
@@ -146,7 +148,9 @@ class Worker:
             )
             if verdict.outage:
                 self.gate.report_failure()
-            return await try_failed(context, claim, todo, footprints(), verdict, self.monotonic())
+            return await try_failed(
+                context, claim, todo, footprints(), verdict=verdict, monotonic=self.monotonic()
+            )
 
     async def _remove(self, claim: Claim, leftovers: Leftovers) -> list[Attended]:
         """Try to remove each leftover once; one that cannot be removed does not keep the others."""
@@ -168,5 +172,6 @@ class Worker:
                 )
                 if error.retryable:
                     self.gate.report_failure()
-                attended.append(Attended(resource, None, doubtful=error.may_have_applied))
+                doubtful = error.may_have_applied and error.endpoint in DELETES
+                attended.append(Attended(resource, None, doubtful=doubtful))
         return attended

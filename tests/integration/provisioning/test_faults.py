@@ -69,6 +69,7 @@ async def check_user(world: World, cause: InboundEvent) -> None:
     assert [member.user_id for member in state.teams["org"].members].count("ann") == 1
 
 
+@pytest.mark.parametrize("dialect", ["sqlite"])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("endpoint", ORG_CALLS)
 async def test_an_organization_survives_a_lost_answer(world: World, endpoint: str, loss: str) -> None:
@@ -80,6 +81,7 @@ async def test_an_organization_survives_a_lost_answer(world: World, endpoint: st
     assert (await world.outcome_of(cause))[1]["attempts"] in tries_after(endpoint, loss)
 
 
+@pytest.mark.parametrize("dialect", ["sqlite"])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize(
     ("kind", "endpoint"), [(kind, endpoint) for kind, calls in USER_CALLS.items() for endpoint in calls]

@@ -2,6 +2,7 @@
 
 import hashlib
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ async def test_an_owner_with_an_email_takes_four_calls(world: World) -> None:
     ],
 )
 async def test_a_user_takes_three_calls(
-    world: World, data: dict[str, object], calls: list[str], email_set: bool
+    world: World, data: dict[str, Any], calls: list[str], *, email_set: bool
 ) -> None:
     await world.take(org_created())
     await world.settle()
@@ -88,7 +89,7 @@ async def test_a_user_takes_three_calls(
         "duration_ms": 0,
     }
     budget = world.standin.state.memberships["org", "ann"].max_budget
-    assert budget == (None if "max_budget_usd" not in data else float(data["max_budget_usd"]))  # type: ignore[arg-type]
+    assert budget == (None if "max_budget_usd" not in data else float(data["max_budget_usd"]))
 
 
 async def test_a_budget_of_zero_blocks_the_team(world: World) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consumer.ingest.batch import IngestPolicy, Received, apply_batch
+from consumer.ingest.batch import Received, apply_batch
+from consumer.ingest.judging import IngestPolicy
 from consumer.litellm.client import LiteLLMClient
 from consumer.litellm.gate import HealthGate
 from consumer.provisioning import Provisioner, ProvisionerPolicy
@@ -87,11 +88,12 @@ class World:
     vault: KeyVault
     policy: ProvisionerPolicy
     activated: list[str] = field(default_factory=list)
-    woken: list[int] = field(default_factory=list)
+    decided: int = 0
     provisioner: Provisioner = field(init=False)
     gate: HealthGate = field(init=False)
 
     def __post_init__(self) -> None:
+        self._news = asyncio.Event()
         self.restart()
 
     def restart(self, **changes: Any) -> None:
@@ -107,12 +109,23 @@ class World:
             self.gate,
             self.vault,
             self.policy,
-            on_outcomes=lambda: self.woken.append(1),
+            on_outcomes=self._count,
             on_activated=self.activated.append,
             clock=self.time.database,
             monotonic=self.time.monotonic,
             random=lambda: 0.5,
         )
+
+    def _count(self) -> None:
+        self.decided += 1
+        self._news.set()
+
+    async def decides(self, count: int) -> None:
+        """Return once so many outcomes have been decided."""
+        async with asyncio.timeout(20):
+            while self.decided < count:
+                self._news.clear()
+                await self._news.wait()
 
     async def take(self, *events: InboundEvent) -> None:
         """Ingest, as from Kafka."""
