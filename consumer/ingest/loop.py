@@ -1,7 +1,7 @@
 """The consumer's loop: fetch, decode, apply in one transaction, commit the offsets, go on.
 
-The next fetch is under way while a batch is applied. No offset is committed before the transaction that
-holds what its record caused, so a crash anywhere repeats at most what the identities then pass over.
+The next batch is fetched and decoded while this one is applied. No offset is committed before the transaction
+that holds what its record caused, so a crash anywhere repeats at most what the identities then pass over.
 """
 
 import asyncio
@@ -49,6 +49,8 @@ LAG_CHECK_S = 5.0
 BROKER_TIMEOUT_S = 10.0
 
 Fetched = dict[TopicPartition, list[ConsumerRecord]]
+Coming = asyncio.Future[list[Decoded]]
+"""The batch that is being fetched and decoded while another is applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +100,22 @@ class Ingest:
         self._stop = stop
         self._status.waiting_for = None
         self._status.progress_at = self._monotonic()
-        fetch: asyncio.Future[Fetched] = asyncio.ensure_future(self._fetch())
+        coming: Coming = asyncio.ensure_future(self._next())
         watch = asyncio.ensure_future(self._watch_lag())
         try:
             while not stop.is_set():
-                await self._try_open_breakers(fetch)
-                fetched = await fetch
-                fetch = asyncio.ensure_future(self._fetch())
-                if not fetched:
-                    continue
-                fetch = await self._handle(fetched, fetch)
+                await self._try_open_breakers(coming)
+                decoded = await coming
+                coming = asyncio.ensure_future(self._next())
+                if decoded:
+                    coming = await self._handle(decoded, coming)
         finally:
-            for task in (fetch, watch):
+            for task in (coming, watch):
                 task.cancel()
-            await asyncio.gather(fetch, watch, return_exceptions=True)
+            await asyncio.gather(coming, watch, return_exceptions=True)
+
+    async def _next(self) -> list[Decoded]:
+        return await self._decode(await self._fetch())
 
     async def _fetch(self) -> Fetched:
         """Return what is waiting, at most one batch of it; {} after a short wait for nothing."""
@@ -144,12 +148,9 @@ class Ingest:
 
     # -- one fetch ----------------------------------------------------------------------------------------
 
-    async def _handle(
-        self, fetched: Fetched, following: "asyncio.Future[Fetched]"
-    ) -> "asyncio.Future[Fetched]":
-        """Apply one fetch; return the fetch to take next."""
+    async def _handle(self, decoded: Sequence[Decoded], following: Coming) -> Coming:
+        """Apply what was fetched; return what to take next."""
         started = self._monotonic()
-        decoded = await self._decode(fetched)
         admitted, stopped = self._admit(decoded)
         for batch in _in_bytes(admitted, MAX_BATCH_BYTES):
             if not await self._apply_and_commit(batch):
@@ -286,17 +287,16 @@ class Ingest:
         self._metrics.breaker_open(topic, is_open=True)
         log.error("breaker_opened", topic=topic, bad=self._limits.breaker_bad)
 
-    async def _hold_back(
-        self, stopped: dict[TopicPartition, int], following: "asyncio.Future[Fetched]"
-    ) -> "asyncio.Future[Fetched]":
+    async def _hold_back(self, stopped: dict[TopicPartition, int], following: Coming) -> Coming:
         """Pause the stopped topics and go back to the first record that was not taken."""
         topics = {partition.topic for partition in stopped}
         self._pause(topics)
-        fetched = await following
-        for partition in [p for p in fetched if p.topic in topics]:
-            stopped.setdefault(partition, fetched.pop(partition)[0].offset)
+        decoded = await following
+        for one in decoded:
+            if one.partition.topic in topics:
+                stopped.setdefault(one.partition, one.record.offset)
         self._seek(stopped)
-        return _done(fetched)
+        return _done([one for one in decoded if one.partition.topic not in topics])
 
     def _pause(self, topics: set[str]) -> None:
         self._consumer.pause(*(p for p in self._consumer.assignment() if p.topic in topics))
@@ -307,14 +307,14 @@ class Ingest:
             if partition in assigned:
                 self._consumer.seek(partition, offset)
 
-    async def _try_open_breakers(self, fetch: "asyncio.Future[Fetched]") -> None:
+    async def _try_open_breakers(self, coming: Coming) -> None:
         """Keep stopped topics paused through rebalances, and let ten records through where it is time."""
         if not self._status.open_breakers:
             return
         self._pause(self._status.open_breakers)
         due = [t for t in self._status.open_breakers if self._breaker(t).trial_due(self._monotonic())]
         if due:
-            await asyncio.wait([fetch])  # two fetches at once would share the records between them
+            await asyncio.wait([coming])  # two fetches at once would share the records between them
         for topic in due:
             await self._trial(topic)
 
@@ -402,7 +402,7 @@ def _in_bytes(decoded: Sequence[Decoded], limit: int) -> list[list[Decoded]]:
     return batches
 
 
-def _done(fetched: Fetched) -> "asyncio.Future[Fetched]":
-    future: asyncio.Future[Fetched] = asyncio.get_running_loop().create_future()
-    future.set_result(fetched)
+def _done(decoded: list[Decoded]) -> Coming:
+    future: Coming = asyncio.get_running_loop().create_future()
+    future.set_result(decoded)
     return future
