@@ -73,9 +73,13 @@ class Footprint:
             case Fate.FOREIGN:
                 return replace(self.resource, state=ResourceState.KEPT, doubt_until=None)
 
-    def after_success(self) -> Resource | None:
+    def after_success(self, now: datetime) -> Resource | None:
         """Give what to remember where the attempt succeeded."""
         match self.fate:
+            case Fate.UNTOUCHED if self.before is not None and self.may_be_ours:
+                # Another one was made in its place; if it ever stood, it is not wanted.
+                due_at = max(now, self.before.doubt_until or now)
+                return replace(self.before, state=ResourceState.REMOVING, due_at=due_at)
             case Fate.UNTOUCHED:
                 return self.before
             case Fate.FOREIGN:

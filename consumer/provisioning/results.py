@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from consumer.provisioning.attempt import KeyIntent
 from consumer.provisioning.claim import Claim
 from consumer.provisioning.context import Context, Moment
@@ -59,7 +57,7 @@ async def organization_stands(
         state = await _open_account(moment, policy.initial_credits(data))
         await organizations.activate(tx, state, profile)
         member = _member(moment, data.owner_user_id, "owner", key, email_set=standing.email_set)
-        await _enrol(tx, member, footprints)
+        await _enrol(moment, member, footprints)
         await inbox.release_users(tx, row.org_id, now)
         await claim.give_back_email(tx, now)
         facts = OrganizationFacts(
@@ -92,7 +90,7 @@ async def user_stands(
     async def work(moment: Moment) -> Decided:
         tx, now = moment.tx, moment.now
         member = _member(moment, plan.user_id, data.role, key, email_set=standing.email_set)
-        await _enrol(tx, member, footprints)
+        await _enrol(moment, member, footprints)
         await claim.give_back_email(tx, now)
         facts = UserFacts(
             org_id=row.org_id,
@@ -222,7 +220,8 @@ def _member(moment: Moment, user_id: str, role: str, key: KeyIntent, *, email_se
     )
 
 
-async def _enrol(tx: AsyncConnection, member: Member, footprints: Sequence[Footprint]) -> None:
+async def _enrol(moment: Moment, member: Member, footprints: Sequence[Footprint]) -> None:
+    tx = moment.tx
     await members.add(tx, member)
     await virtual_keys.mark(tx, member.key_hash, KeyState.LIVE)
-    await remember(tx, [(one, one.after_success()) for one in footprints])
+    await remember(tx, [(one, one.after_success(moment.now)) for one in footprints])

@@ -43,7 +43,7 @@ def test_what_was_made_is_remembered_and_is_in_use_after_success() -> None:
     footprint.made()
     made = footprint.after_failure(NOW, 0.0)
     assert made == replace(WANTED, state=ResourceState.MADE)
-    assert footprint.after_success() == replace(WANTED, state=ResourceState.IN_USE)
+    assert footprint.after_success(NOW) == replace(WANTED, state=ResourceState.IN_USE)
     assert begin(made).surely_made
 
 
@@ -83,3 +83,12 @@ def test_what_was_to_be_removed_is_taken_over(standing: Resource, *, surely: boo
     after = footprint.after_failure(NOW, 0.0)
     assert after is not None
     assert (after.made_by, after.due_at) == (MINE, None)
+
+
+def test_what_another_one_was_made_in_place_of_is_removed() -> None:
+    late = NOW + MARGIN
+    footprint = begin(left(ResourceState.INTENDED, doubt_until=late))
+    after = footprint.after_success(NOW)
+    assert after is not None
+    assert (after.state, after.due_at) == (ResourceState.REMOVING, late)
+    assert begin(None).after_success(NOW) is None
