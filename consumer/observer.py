@@ -14,6 +14,8 @@ from storage.database import Database, DatabaseUnavailable, database_now
 
 LOOK_EVERY_S = 5.0
 BROKER_SILENT_AFTER_S = 30.0
+OUT_OF_GROUP_AFTER_S = 30.0
+"""A rebalance takes less; who is out for longer may never return by itself."""
 
 
 class Observer:
@@ -43,7 +45,7 @@ class Observer:
 
     def _facts(self) -> Facts:
         ingest, now = self._ingest, self._monotonic()
-        member = ingest.waiting_for is None
+        member = ingest.waiting_for is None and now - ingest.member_at < OUT_OF_GROUP_AFTER_S
         broker_error = None
         if ingest.broker_error is not None:
             broker_error = ingest.broker_error

@@ -69,7 +69,7 @@ def reasons_against(facts: Facts) -> list[str]:
     if facts.missing_topics:
         reasons.append(f"topics missing: {', '.join(sorted(facts.missing_topics))}")
     if not facts.member:
-        reasons.append("not in the consumer group yet")
+        reasons.append("not in the consumer group")
     if facts.lag_stalled_s >= STALLED_AFTER_S:
         reasons.append(f"records to read, none read for {facts.lag_stalled_s:.0f} s")
     if facts.outbox_stalled_s >= STALLED_AFTER_S:

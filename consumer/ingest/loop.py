@@ -7,7 +7,6 @@ that holds what its record caused, so a crash anywhere repeats at most what the 
 import asyncio
 import random
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +30,7 @@ from consumer.ingest.batch import (
 )
 from consumer.ingest.breaker import TRIAL, Breaker
 from consumer.ingest.judging import IngestPolicy
+from consumer.ingest.lag import LagWatch
 from consumer.ingest.records import Decoded, decode_all
 from consumer.ingest.status import IngestStatus
 from consumer.metrics import Metrics
@@ -45,8 +45,7 @@ log = structlog.get_logger(__name__)
 FETCH_WAIT_MS = 200
 TRIAL_WAIT_S = 2.0
 MAX_BATCH_BYTES = 8 * 1024 * 1024
-LAG_CHECK_S = 5.0
-BROKER_TIMEOUT_S = 10.0
+COMMIT_TIMEOUT_S = 10.0
 
 Fetched = dict[TopicPartition, list[ConsumerRecord]]
 Coming = asyncio.Future[list[Decoded]]
@@ -99,9 +98,10 @@ class Ingest:
         """Consume until `stop` is set; the batch in hand is finished and its offsets are committed first."""
         self._stop = stop
         self._status.waiting_for = None
-        self._status.progress_at = self._monotonic()
+        self._status.progress_at = self._status.member_at = self._monotonic()
         coming: Coming = asyncio.ensure_future(self._next())
-        watch = asyncio.ensure_future(self._watch_lag())
+        lag = LagWatch(self._consumer, metrics=self._metrics, status=self._status, monotonic=self._monotonic)
+        watch = asyncio.ensure_future(lag.run())
         try:
             while not stop.is_set():
                 await self._try_open_breakers(coming)
@@ -262,7 +262,7 @@ class Ingest:
         if not ours:
             return
         try:
-            async with asyncio.timeout(BROKER_TIMEOUT_S):
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 await self._consumer.commit(ours)
         except (KafkaError, TimeoutError) as error:
             log.info("offsets_not_committed", error=str(error) or type(error).__name__)
@@ -352,40 +352,6 @@ class Ingest:
                 break
             taken += await self._decode(fetched)
         return taken
-
-    # -- lag ----------------------------------------------------------------------------------------------
-
-    async def _watch_lag(self) -> None:
-        """Ask the broker how far its topics reach: a consumer that stopped silently shows up nowhere else."""
-        while True:
-            try:
-                async with asyncio.timeout(BROKER_TIMEOUT_S):
-                    await self._measure_lag()
-            except (KafkaError, TimeoutError) as error:
-                log.debug("lag_unknown", error=str(error) or type(error).__name__)
-            await asyncio.sleep(LAG_CHECK_S)
-
-    async def _measure_lag(self) -> None:
-        consumer = self._consumer
-        self._metrics.assigned(len(consumer.assignment()))
-        partitions = sorted(consumer.assignment() - consumer.paused())
-        if not partitions:
-            await consumer.topics()
-            self._status.broker_seen_at = self._status.progress_at = self._monotonic()
-            self._status.lag = 0
-            self._metrics.lag({})
-            return
-        ends = await consumer.end_offsets(partitions)
-        self._status.broker_seen_at = self._monotonic()
-        lag: dict[str, int] = defaultdict(int)
-        for partition in partitions:
-            if partition in consumer.assignment():
-                position = await consumer.position(partition)
-                lag[partition.topic] += max(0, ends[partition] - position)
-        self._status.lag = sum(lag.values())
-        self._metrics.lag(lag)
-        if self._status.lag == 0 and not self._status.database_away:
-            self._status.progress_at = self._monotonic()
 
 
 def _in_bytes(decoded: Sequence[Decoded], limit: int) -> list[list[Decoded]]:

@@ -17,6 +17,8 @@ class IngestStatus:
     """A batch is in hand and the database does not answer."""
     broker_seen_at: float | None = None
     """When the broker last answered a question of ours."""
+    member_at: float = 0.0
+    """When we were last seen to be a member of the group."""
     lag: int = 0
     """Records not yet applied, over all assigned partitions, when the broker last answered."""
     progress_at: float = 0.0

@@ -10,7 +10,7 @@ def test_a_member_with_everything_in_order_is_ready() -> None:
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [
-        (Facts(member=False), "not in the consumer group yet"),
+        (Facts(member=False), "not in the consumer group"),
         (Facts(member=True, database_error="refused"), "database: refused"),
         (Facts(member=True, broker_error="no answer"), "broker: no answer"),
         (Facts(member=True, missing_topics=("b", "a")), "topics missing: a, b"),
