@@ -27,7 +27,7 @@ class HealthGate:
         random: A number from 0 up to 1.
         sleep: Waits so many seconds.
         clock: Monotonic seconds.
-        on_change: Called with the new state whenever the gate opens or closes.
+        on_change: Called with the state when `run` begins, and whenever the gate opens or closes.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class HealthGate:
 
     async def run(self) -> None:
         """Move the gate until cancelled."""
+        self._changed()
         while True:
             await self._reported.wait()
             pauses = growing_pauses(self._random, first=FIRST_PAUSE_S, most=LONGEST_PAUSE_S)

@@ -68,6 +68,12 @@ async def test_it_is_open_and_probes_nothing_until_a_failure(world: World) -> No
     await world.gate.wait_open()
 
 
+async def test_it_says_at_the_start_that_it_is_open(world: World) -> None:
+    await until_idle()
+
+    assert world.states == [True]
+
+
 async def test_a_failure_that_the_probe_does_not_share_leaves_it_open(world: World) -> None:
     world.gate.report_failure()
     world.gate.report_failure()
@@ -75,7 +81,7 @@ async def test_a_failure_that_the_probe_does_not_share_leaves_it_open(world: Wor
 
     assert world.gate.is_open
     assert world.probes == 1
-    assert world.states == []
+    assert world.states == [True]
 
 
 async def test_it_closes_where_the_probe_fails_and_opens_where_one_succeeds(world: World) -> None:
@@ -85,18 +91,18 @@ async def test_it_closes_where_the_probe_fails_and_opens_where_one_succeeds(worl
     waiting = asyncio.create_task(world.gate.wait_open())
     await until_idle()
 
-    assert world.states == [False]
+    assert world.states == [True, False]
     assert not waiting.done()
     assert isinstance(world.gate.last_error, Doubtful)
     assert world.gate.closed_for_s == FIRST_PAUSE_S
 
     world.may_go_on.release()
     await world.next_pause()
-    assert world.states == [False]
+    assert world.states == [True, False]
 
     world.may_go_on.release()
     await waiting
-    assert world.states == [False, True]
+    assert world.states == [True, False, True]
     assert world.gate.closed_for_s == 0
     assert world.pauses == [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S]
 
