@@ -160,7 +160,7 @@ async def _kafka() -> AsyncIterator[str]:
         yield os.environ["QM_TEST_KAFKA"]
         return
     async with EmbeddedBroker() as broker:
-        yield broker.address
+        yield broker.connection.bootstrap_servers
 
 
 async def _databases() -> list[tuple[str, str]]:

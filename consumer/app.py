@@ -45,7 +45,6 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-GROUP_SESSION_MS = 10_000
 FETCH_WAIT_MS = 50
 """Long enough to spare an idle broker, short enough that a lone event is not kept waiting."""
 FETCH_BYTES = 16 * 1024 * 1024
@@ -232,7 +231,7 @@ class _Service:
             *settings.inbound_topics,
             **kafka.client_options() | {"client_id": f"quartermaster-{socket.gethostname()}-{os.getpid()}"},
             group_id=settings.kafka_group_id,
-            **consumer_options(),
+            **consumer_options(session_timeout_s=settings.kafka_session_timeout),
         )
         try:
             await consumer.start()
@@ -349,14 +348,14 @@ def _garbage_rarely() -> Iterator[None]:
         gc.unfreeze()
 
 
-def consumer_options() -> dict[str, Any]:
+def consumer_options(*, session_timeout_s: float = 10.0) -> dict[str, Any]:
     """Return how we read: only committed records; offsets are committed and reset by us alone."""
     return {
         "enable_auto_commit": False,
         "auto_offset_reset": "none",  # we reset ourselves, to count what was lost
         "isolation_level": "read_committed",
-        "session_timeout_ms": GROUP_SESSION_MS,
-        "heartbeat_interval_ms": GROUP_SESSION_MS // 3,
+        "session_timeout_ms": int(session_timeout_s * 1000),
+        "heartbeat_interval_ms": int(session_timeout_s * 1000 / 3),
         "fetch_max_wait_ms": FETCH_WAIT_MS,
         "fetch_max_bytes": FETCH_BYTES,
     }

@@ -224,6 +224,13 @@ class Settings(BaseSettings):
         default=None,
         description="A PEM file of the authorities to trust; none: the system's. For the SSL protocols.",
     )
+    kafka_session_timeout: float = Field(
+        default=10.0,
+        ge=1,
+        le=300,
+        allow_inf_nan=False,
+        description="Seconds without a sign of life until an instance's partitions go to others.",
+    )
     kafka_idempotence: bool = Field(
         default=True,
         description="Have the brokers drop the repeats of a request that was sent twice. "

@@ -79,6 +79,7 @@ def _settings(folder: Path, broker: EmbeddedBroker, proxy: StandIn) -> Settings:
     return IsolatedSettings(
         kafka_bootstrap_servers=broker.connection.bootstrap_servers,
         kafka_idempotence=False,
+        kafka_session_timeout=2,  # the embedded broker lets a new group wait for half of it
         database_url=SecretStr(f"sqlite+aiosqlite:///{folder / 'quartermaster.db'}"),
         litellm_url=proxy.url,
         litellm_master_key=SecretStr(proxy.master_key),

@@ -101,11 +101,7 @@ async def test_dependents_that_come_first_wait_and_are_served_in_order(world: Wo
         for n in range(5)
     ]
     joined = await world.publish("user.joined", {"org_id": org, "user_id": f"{org}-u"})
-    await eventually(
-        service.metrics,
-        lambda shown: 'quartermaster_waiting{reason="organization"} 6.0' in shown,
-        what="six events wait",
-    )
+    await eventually(service.waiting, lambda count: count == 6, what="six events wait")
     founded = await world.publish(
         "org.created", {"org_id": org, "name": "A", "owner_user_id": f"{org}-o", "initial_credits": 3}
     )

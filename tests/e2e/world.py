@@ -31,9 +31,10 @@ Outcome = dict[str, Any]
 class Service:
     """One `quartermaster run` process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, client: httpx.AsyncClient) -> None:
         self.process = process
         self.log = log
+        self._client = client
 
     @property
     def http(self) -> str:
@@ -50,14 +51,26 @@ class Service:
     async def _status(self, path: str) -> int:
         assert self.process.returncode is None, f"the process ended: {self.log.read_text()[-3000:]}"
         try:
-            async with httpx.AsyncClient() as client:
-                return (await client.get(self.http + path, timeout=5)).status_code
+            return (await self._client.get(self.http + path)).status_code
         except (httpx.TransportError, AssertionError):
             return 0
 
+    async def reasons(self) -> list[str]:
+        """Return why it is not ready; nothing also while it does not listen yet."""
+        try:
+            answer = await self._client.get(self.http + "/readyz")
+        except (httpx.TransportError, AssertionError):
+            return []
+        found: list[str] = answer.json()["reasons"]
+        return found
+
     async def metrics(self) -> str:
-        async with httpx.AsyncClient() as client:
-            return (await client.get(self.http + "/metrics", timeout=5)).text
+        return (await self._client.get(self.http + "/metrics")).text
+
+    async def waiting(self) -> float:
+        """Return how many events wait, for whatever reason, when it last looked."""
+        lines = (await self.metrics()).splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("quartermaster_waiting{"))
 
     async def kill(self) -> None:
         """Kill it as the kernel would: no clean-up of any kind."""
@@ -99,9 +112,14 @@ class World:
             "QM_HTTP_PORT": "0",
             "QM_LOG_FORMAT": "json",
             "QM_KAFKA_IDEMPOTENCE": str(KAFKA.is_real).lower(),
+            # The embedded broker lets a new group wait for half of it.
+            "QM_KAFKA_SESSION_TIMEOUT": "10" if KAFKA.is_real else "3",
         }
         self.services: list[Service] = []
         self._producer: AIOKafkaProducer | None = None
+        self._readers: dict[str, AIOKafkaConsumer] = {}
+        self._read: dict[str, list[Any]] = {}
+        self._client = httpx.AsyncClient(verify=False, timeout=5)
 
     async def __aenter__(self) -> Self:
         await self.create_topics(*self.topics.values())
@@ -112,8 +130,11 @@ class World:
     ) -> None:
         for service in self.services:
             await service.kill()
+        for reader in self._readers.values():
+            await reader.stop()
         if self._producer is not None:
             await self._producer.stop()
+        await self._client.aclose()
 
     async def create_topics(self, *names: str) -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka)
@@ -146,7 +167,7 @@ class World:
                 stderr=sink,
                 stdin=asyncio.subprocess.DEVNULL,
             )
-        service = Service(process, log)
+        service = Service(process, log, self._client)
         self.services.append(service)
         return service
 
@@ -226,25 +247,25 @@ class World:
 
     async def records(self, topic: str) -> list[Any]:
         """Return every record that stands on a topic now, in the order of its partitions."""
-        consumer = AIOKafkaConsumer(
-            self.topics.get(topic, topic),
-            bootstrap_servers=self.kafka,
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            fetch_max_wait_ms=50,
-        )
-        await consumer.start()
-        records = []
-        try:
-            quiet = 0
-            while quiet < 3:
-                fetched = await consumer.getmany(timeout_ms=150)
-                quiet = 0 if fetched else quiet + 1
-                for some in fetched.values():
-                    records += some
-        finally:
-            await consumer.stop()
-        return records
+        name = self.topics.get(topic, topic)
+        if name not in self._readers:
+            reader = AIOKafkaConsumer(
+                name,
+                bootstrap_servers=self.kafka,
+                auto_offset_reset="earliest",
+                enable_auto_commit=False,
+                fetch_max_wait_ms=50,
+            )
+            await reader.start()
+            self._readers[name] = reader
+            self._read[name] = []
+        quiet = 0
+        while quiet < 2:
+            fetched = await self._readers[name].getmany(timeout_ms=120)
+            quiet = 0 if fetched else quiet + 1
+            for some in fetched.values():
+                self._read[name] += some
+        return sorted(self._read[name], key=lambda record: (record.partition, record.offset))
 
     async def outcomes(self, topic: str) -> list[Outcome]:
         return [parse(record.value) for record in await self.records(topic)]
@@ -311,6 +332,6 @@ async def eventually(
                 seen = await look()
                 if enough(seen):
                     return seen
-                await asyncio.sleep(0.05)  # between two looks at another process; nothing is assumed of it
+                await asyncio.sleep(0.1)  # between two looks at another process; nothing is assumed of it
     except TimeoutError:
         raise AssertionError(f"not within {patience} s: {what}; last seen: {str(seen)[:2000]}") from None
