@@ -55,7 +55,7 @@ class NotSent(LiteLLMError):
 class Doubtful(LiteLLMError):
     """No usable answer after the call went out.
 
-    A timeout, a disconnect, a 5xx, something other than LiteLLM's JSON.
+    A timeout, a 408, a disconnect, a 5xx, something other than LiteLLM's JSON.
     """
 
     retryable = True
@@ -63,7 +63,7 @@ class Doubtful(LiteLLMError):
 
 
 class RateLimited(LiteLLMError):
-    """LiteLLM asks to come back later (408, 429).
+    """LiteLLM asks to come back later (429).
 
     Attributes:
         retry_after_s: The seconds it asked for, or None.
@@ -204,7 +204,7 @@ def classify(
 def _by_status(endpoint: str, status: int, message: str, retry_after_s: float | None) -> LiteLLMError:
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return Unauthorized(endpoint, "the master key is not accepted", status=status, upstream=message)
-    if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         return RateLimited(
             endpoint, "asked to come back later", status=status, upstream=message, retry_after_s=retry_after_s
         )
@@ -214,6 +214,7 @@ def _by_status(endpoint: str, status: int, message: str, retry_after_s: float | 
         status == HTTPStatus.BAD_REQUEST and _ABSENT_AS_400.match(message) is not None
     ):
         return NotFound(endpoint, "not found", status=status, upstream=message)
-    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+    is_final = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    if is_final and status != HTTPStatus.REQUEST_TIMEOUT:  # which says nothing of what was done by then
         return Rejected(endpoint, "refused", status=status, upstream=message)
     return Doubtful(endpoint, "failed", status=status, upstream=message)

@@ -84,7 +84,7 @@ def test_an_id_that_reads_like_a_message_is_not_taken_for_one() -> None:
         ("/team/info", 404, None, Doubtful),
         ("/team/new", 400, "max_budget must be a non-negative finite number", Rejected),
         ("/team/new", 422, "Field required", Rejected),
-        ("/team/new", 408, "slow", RateLimited),
+        ("/team/new", 408, "slow", Doubtful),
         ("/team/new", 429, "too many", RateLimited),
         ("/team/new", 500, "Internal server error", Doubtful),
         ("/team/new", 503, None, Doubtful),
