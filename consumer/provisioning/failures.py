@@ -115,7 +115,8 @@ def judge(error: Exception, step: Step) -> Verdict:  # noqa: PLR0911 - a table
         case Unauthorized():
             return Verdict(Failure(step, ErrorCode.LITELLM_UNAUTHORIZED, str(error)), outage=True)
         case RateLimited():
-            asked = None if error.retry_after_s is None else timedelta(seconds=error.retry_after_s)
+            most = LONGEST_PAUSE.total_seconds()  # what is asked for may be more than any time span holds
+            asked = None if error.retry_after_s is None else timedelta(seconds=min(error.retry_after_s, most))
             return Verdict(Failure(step, ErrorCode.LITELLM_UNAVAILABLE, str(error)), retry_after=asked)
         case NotSent() | Doubtful():
             return Verdict(Failure(step, ErrorCode.LITELLM_UNAVAILABLE, str(error)), outage=True)

@@ -91,6 +91,11 @@ def test_the_last_try_is_made_when_the_time_runs_out() -> None:
     assert next_try(deadline, attempts=21, deadline=deadline, retry_after=None, random=lambda: 0.5) is None
 
 
+def test_a_pause_that_no_time_span_holds_is_no_error() -> None:
+    error = RateLimited("/team/new", "later", status=429, retry_after_s=float("9" * 400))
+    assert judge(error, Step.TEAM).retry_after == timedelta(seconds=60)
+
+
 def test_the_pause_litellm_asks_for_is_kept_up_to_a_minute() -> None:
     deadline = NOW + timedelta(hours=1)
 
