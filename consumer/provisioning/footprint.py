@@ -103,7 +103,8 @@ def intended(resource: Resource, standing: Resource | None, now: datetime, margi
         case None:
             return Footprint(resource, None)
         case Resource(state=ResourceState.KEPT):
-            return Footprint(standing, standing)
+            # Should it be gone by now and this attempt make it anew, it is this event's to take back.
+            return Footprint(replace(standing, made_by=resource.made_by), standing)
         case Resource(state=ResourceState.INTENDED, doubt_until=None):
             # Its attempt never ended. The lease has changed hands since, so the call's timeout is past.
             left = replace(standing, made_by=resource.made_by, doubt_until=now + margin)

@@ -58,6 +58,12 @@ def test_what_others_made_is_kept_and_never_ours() -> None:
     assert again.after_failure(NOW, 0.0) == kept
 
 
+def test_what_others_had_and_this_attempt_makes_anew_is_its_events_own() -> None:
+    footprint = begin(left(ResourceState.KEPT))
+    footprint.made()
+    assert footprint.after_failure(NOW, 0.0) == replace(WANTED, state=ResourceState.MADE)
+
+
 def test_an_intent_without_a_doubt_is_of_a_process_that_died() -> None:
     footprint = begin(left(ResourceState.INTENDED))
     assert footprint.may_be_ours
