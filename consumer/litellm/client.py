@@ -54,11 +54,12 @@ _KEY_NOT_FOUND: Final = "Key not found"
 class TeamChanges(TypedDict, total=False):
     """Fields of `/team/update`.
 
-    Omitted ones stay, and null clears a budget. `metadata` is replaced as a whole.
+    Omitted ones stay, and null clears a budget or its duration. `metadata` is replaced as a whole.
     """
 
     team_alias: str
     max_budget: Decimal | None
+    budget_duration: str | None
     blocked: bool
     models: Sequence[str]
     metadata: Mapping[str, object]

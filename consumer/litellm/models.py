@@ -42,6 +42,7 @@ class Team(Answer):
     team_id: str
     team_alias: str | None = None
     max_budget: Decimal | None = None
+    budget_duration: str | None = None
     spend: Decimal = Decimal(0)
     blocked: Flag = False
     models: Names = ()

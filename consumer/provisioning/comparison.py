@@ -19,7 +19,7 @@ LLM_API_ROUTES: Final = ("llm_api_routes",)
 
 @dataclass(frozen=True, slots=True)
 class TeamAim:
-    """What a team of ours should be.
+    """What a team of ours should be; besides: with a budget that is never filled up again.
 
     Attributes:
         team_id: The organization's id.
@@ -65,6 +65,8 @@ def team_changes(aim: TeamAim, team: Team) -> TeamChanges:
         changes["team_alias"] = aim.alias
     if not same_amount(team.max_budget, aim.max_budget):
         changes["max_budget"] = aim.max_budget
+    if team.budget_duration is not None:
+        changes["budget_duration"] = None
     if team.blocked != aim.blocked:
         changes["blocked"] = aim.blocked
     if set(team.models) != set(aim.models):

@@ -1,7 +1,7 @@
 """One attempt at a user: the membership in the organization's team, and a key for that team.
 
 Without a hitch three calls: the membership (together with the user where there is an e-mail), the key, and
-one that reads back.
+one that reads back what the answers did not show.
 """
 
 from dataclasses import dataclass
@@ -58,12 +58,11 @@ async def provision_user(attempt: Attempt, plan: UserPlan) -> UserStanding:
         Stopping: The process is to end.
         LeaseLost: Another worker has the organization.
     """
-    email_set = joined = proved = False
+    email_set = joined = proved = False  # the answer that makes a user as a member shows no budget
     if plan.email is not None:
         joining = Joining(plan.team_id, plan.max_budget, plan.member)
         person = await make_user(attempt, plan.user_id, plan.email, joining)
         email_set, joined = person.email_set, person.joined
-        proved = joined and plan.max_budget is None  # the answer shows no budget
     if not joined:
         proved = await _join(attempt, plan)
     key = await make_key(attempt, plan.key, team_id=plan.team_id, user_id=plan.user_id)

@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 
 from consumer.standin import ProxySettings
+from consumer.standin.records import Membership
+from consumer.standin.state import State
 from tests.integration.provisioning.world import World, org_created, user_joined
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "team budget": {"default_team_params": {"max_budget": 7}},
+    "team budget": {"default_team_params": {"max_budget": 7, "budget_duration": "30d"}},
     "key budget": {"default_key_generate_params": {"max_budget": 2}},
     "key expiry": {"upperbound_key_generate_params": {"max_budget": 3, "duration": "30d"}},
     "users": {"default_internal_user_params": {"max_budget": 1, "models": ["fake2"]}},
@@ -29,11 +31,33 @@ async def test_defaults_are_mended(world: World, defaults: str) -> None:
     assert [type_ for type_, _ in await world.told()] == ["org.provisioned", *["user.provisioned"] * 2]
     assert [data["attempts"] for _, data in await world.told()] == [1, 1, 1]
     team = world.standin.state.teams["org"]
-    assert (team.max_budget, team.blocked, team.models) == (None, False, ["fake"])
+    assert (team.max_budget, team.budget_duration, team.blocked) == (None, None, False)
+    assert team.models == ["fake"]
     keys = world.live_keys()
     assert len(keys) == 3
     assert all((key.max_budget, key.expires, key.models) == (None, None, []) for key in keys)
     assert all(key.allowed_routes == ["llm_api_routes"] for key in keys)
+
+
+@pytest.mark.parametrize("email", [None, "ann@b.c"])
+async def test_a_teams_default_for_its_members_is_mended(
+    world: World, monkeypatch: pytest.MonkeyPatch, email: str | None
+) -> None:
+    await world.take(org_created())
+    await world.settle()
+    real = State.make_member
+
+    def with_default(*args: Any, **kwargs: Any) -> Membership:
+        row = real(*args, **kwargs)
+        row.budget_id, row.max_budget = "team-default", 5.0
+        return row
+
+    monkeypatch.setattr(State, "make_member", with_default)
+    cause = user_joined(email=email)
+    await world.take(cause)
+    await world.settle()
+    assert (await world.outcome_of(cause))[0] == "user.provisioned"
+    assert world.standin.state.memberships["org", "ann"].max_budget is None
 
 
 async def test_a_proxy_that_does_not_keep_what_is_written_is_given_up(world: World) -> None:

@@ -58,7 +58,7 @@ async def test_an_owner_with_an_email_takes_four_calls(world: World) -> None:
     [
         ({}, ["/team/member_add", "/key/generate", "/key/info"], False),
         ({"max_budget_usd": "3"}, ["/team/member_add", "/key/generate", "/key/info"], False),
-        ({"email": "a@b.c"}, ["/user/new", "/key/generate", "/key/info"], True),
+        ({"email": "a@b.c"}, ["/user/new", "/key/generate", "/team/info"], True),
         ({"email": "a@b.c", "max_budget_usd": "3"}, ["/user/new", "/key/generate", "/team/info"], True),
         ({"max_budget_usd": 0}, ["/team/member_add", "/key/generate", "/key/info"], False),
     ],
