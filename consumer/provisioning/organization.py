@@ -4,6 +4,7 @@ Read, compare, write the difference, read back. Without a hitch that is three ca
 the owner has an e-mail.
 """
 
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ class OrganizationPlan:
         team: What the team should be.
         owner: The owner's user id.
         owner_email: To be set for the owner, where it is free.
+        former_owners: Whom earlier events that failed made owner; in a team of theirs they may still be.
         known_keys: Hashes of all keys that the database decided on for this organization.
         team_footprint: What is known of the team.
         key: The owner's key.
@@ -42,6 +44,7 @@ class OrganizationPlan:
     team: TeamAim
     owner: str
     owner_email: str | None
+    former_owners: AbstractSet[str]
     known_keys: AbstractSet[str]
     team_footprint: Footprint
     key: KeyIntent
@@ -182,8 +185,10 @@ async def _mend(
     if standing is None:
         raise Unsettled("LiteLLM does not show the key that it made")
     of_key = key_changes(KeyAim(key.hash, key.alias, team_id, owner), standing)
+    leavers = _leavers(plan, found, info)
+    differs = bool(of_team or joins or frees or of_key or leavers)
     if only_look:
-        return bool(of_team or joins or frees or of_key)
+        return differs
     if of_team:
         await attempt.call(lambda: client.team_update(team_id, **of_team))
     if joins:
@@ -199,7 +204,22 @@ async def _mend(
         await attempt.call(lambda: client.member_update(team_id, owner, max_budget_in_team=None))
     if of_key:
         await attempt.call(lambda: client.key_update(key.hash, **of_key))
-    return bool(of_team or joins or frees or of_key)
+    await _see_off(attempt, team_id, leavers)
+    return differs
+
+
+async def _see_off(attempt: Attempt, team_id: str, leavers: Iterable[str]) -> None:
+    client = attempt.client
+    for leaver in leavers:
+        await attempt.call(lambda leaver=leaver: client.member_delete(team_id, leaver))  # type: ignore[misc]
+
+
+def _leavers(plan: OrganizationPlan, found: _Found, info: TeamInfo) -> list[str]:
+    """Whom a team taken over from an event that failed has as its owner, unless others gave them keys."""
+    if not found.made:
+        return []
+    used = {key.user_id for key in info.keys if key.hash not in plan.known_keys}
+    return [one for one in sorted(plan.former_owners - used) if info.team.has_member(one)]
 
 
 def _team_changes(plan: OrganizationPlan, found: _Found, team: Team) -> TeamChanges:

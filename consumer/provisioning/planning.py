@@ -89,7 +89,7 @@ class _Planner:
             return held_up
 
         key = await intend_key(moment, row, data.owner_user_id)
-        known_keys = {one.key_hash for one in await virtual_keys.of_org(tx, row.org_id)}
+        decided_on = await virtual_keys.of_org(tx, row.org_id)
         policy = moment.context.policy
         budget = policy.max_budget_usd(data)
         plan = OrganizationPlan(
@@ -102,7 +102,8 @@ class _Planner:
             ),
             owner=data.owner_user_id,
             owner_email=data.owner_email,
-            known_keys=known_keys,
+            former_owners={one.user_id for one in decided_on} - {data.owner_user_id},
+            known_keys={one.key_hash for one in decided_on},
             team_footprint=await intend(moment, row, ResourceKind.TEAM, row.org_id),
             key=key,
         )

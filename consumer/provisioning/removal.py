@@ -11,7 +11,7 @@ from consumer.litellm.errors import NotFound
 from consumer.litellm.models import TeamInfo
 from consumer.provisioning.comparison import used_by_others
 from consumer.provisioning.marks import Mark
-from storage.resources import Resource, ResourceKind
+from storage.resources import Resource, ResourceKind, ResourceState
 
 T = TypeVar("T")
 
@@ -97,8 +97,8 @@ class Remover:
         ours = mark is not None and mark.is_of(ownership.our_source, resource.org_id)
         if mark is not None and (not ours or mark.adopted or mark.key not in ownership.known_keys):
             return Removal.IN_USE
-        if not ours and resource.doubt_until is not None:
-            return Removal.IN_USE  # never known to be ours, and nothing says that it is
+        if not ours and (resource.doubt_until is not None or resource.state is ResourceState.REMOVED):
+            return Removal.IN_USE  # not known to be ours, or removed before, and nothing says that it is
         if used_by_others(info, our_users=ownership.our_users, our_keys=ownership.known_keys):
             return Removal.IN_USE
         await self._gone(lambda: self._client.team_delete(resource.resource_id))

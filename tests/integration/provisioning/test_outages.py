@@ -131,6 +131,31 @@ async def test_a_later_event_takes_over_what_was_left(world: World) -> None:
     assert {one.state.value for one in await world.resources()} == {"in_use"}
 
 
+async def test_a_later_event_takes_over_without_the_former_owner(world: World) -> None:
+    world.restart(retry_for=timedelta(seconds=10))
+    world.standin.fail(Fault("/team/info", times=1000, status=500))
+    world.standin.fail(Fault("/key/delete", times=1000, status=500))
+    first = org_created(owner_user_id="former")
+    await world.take(first)
+    await world.run_for(100)
+    assert (await world.outcome_of(first))[1]["compensation"] == "pending"
+
+    world.standin.heal()
+    world.restart()
+    world.time.passes(1)
+    second = org_created(id_="e-2", owner_user_id="latter")
+    await world.take(second)
+    await world.settle()
+    assert (await world.outcome_of(second))[0] == "org.provisioned"
+    await world.run_for(120)
+    members = [member.user_id for member in world.standin.state.teams["org"].members]
+    assert "latter" in members
+    assert "former" not in members
+    assert ("org", "former") not in world.standin.state.memberships
+    assert [key.user_id for key in world.live_keys()] == ["latter"]
+    assert "former" in world.standin.state.users
+
+
 async def test_a_retry_takes_over_what_was_left_of_a_user(world: World) -> None:
     await world.take(org_created())
     await world.settle()
@@ -229,3 +254,17 @@ async def test_a_late_create_after_the_removal_is_removed_too(world: World) -> N
     await world.run_for(60)
     assert world.standin.state.teams == {}
     assert await world.resources() == []
+
+
+async def test_a_team_that_others_make_after_the_removal_is_theirs(world: World) -> None:
+    world.standin.fail(Fault("/key/generate", status=400))
+    cause = org_created()
+    await world.take(cause)
+    await world.settle()
+    assert (await world.outcome_of(cause))[1]["compensation"] == "done"
+    assert world.standin.state.teams == {}
+    await world.client.team_new(
+        "org", team_alias="theirs", max_budget=None, blocked=False, models=[], metadata={}
+    )
+    await world.run_for(60)
+    assert world.standin.state.teams["org"].team_alias == "theirs"
