@@ -20,9 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from benchmarks.report import Measured
 from benchmarks.samples import ORGANIZATIONS, job_value, org_id
-from consumer.app import consumer_options
 from consumer.demo.broker import EmbeddedBroker
 from consumer.ingest.batch import Applied, Received, apply_batch
+from consumer.ingest.client import make_consumer
 from consumer.ingest.judging import IngestPolicy
 from consumer.ingest.loop import Ingest, IngestLimits
 from consumer.ingest.records import decode_all, incoming
@@ -290,9 +290,11 @@ async def _filled(address: str, events: int) -> str:
 
 @asynccontextmanager
 async def _consumer(address: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
-    options = consumer_options() | {"auto_offset_reset": "earliest"}
-    consumer = AIOKafkaConsumer(
-        topic, bootstrap_servers=address, group_id=f"bench-{uuid.uuid4().hex[:8]}", **options
+    consumer = make_consumer(
+        [topic],
+        KafkaConnection(bootstrap_servers=address),
+        group_id=f"bench-{uuid.uuid4().hex[:8]}",
+        auto_offset_reset="earliest",
     )
     await consumer.start()
     try:

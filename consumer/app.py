@@ -13,14 +13,14 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
-from aiokafka import AIOKafkaConsumer
 from prometheus_client import CollectorRegistry
 
 from consumer.http import HttpServer
 from consumer.ingest.batch import Applied
+from consumer.ingest.client import make_consumer
 from consumer.ingest.drain import Drain
 from consumer.ingest.judging import IngestPolicy
 from consumer.ingest.loop import Ingest, IngestLimits
@@ -45,9 +45,6 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-FETCH_WAIT_MS = 50
-"""Long enough to spare an idle broker, short enough that a lone event is not kept waiting."""
-FETCH_BYTES = 16 * 1024 * 1024
 COLLECT_AFTER = 50_000
 """Allocations between two looks of the garbage collector: a batch makes no cycles to speak of."""
 
@@ -227,11 +224,12 @@ class _Service:
         wanted = (*settings.inbound_topics, *settings.outbound_topics.values())
         if not await wait_for_topics(kafka, wanted, status=self._ingest_status, stop=stop):
             return
-        consumer = AIOKafkaConsumer(
-            *settings.inbound_topics,
-            **kafka.client_options() | {"client_id": f"quartermaster-{socket.gethostname()}-{os.getpid()}"},
+        consumer = make_consumer(
+            settings.inbound_topics,
+            kafka,
             group_id=settings.kafka_group_id,
-            **consumer_options(session_timeout_s=settings.kafka_session_timeout),
+            client_id=f"quartermaster-{socket.gethostname()}-{os.getpid()}",
+            session_timeout_s=settings.kafka_session_timeout,
         )
         try:
             await consumer.start()
@@ -346,19 +344,6 @@ def _garbage_rarely() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
-
-
-def consumer_options(*, session_timeout_s: float = 10.0) -> dict[str, Any]:
-    """Return how we read: only committed records; offsets are committed and reset by us alone."""
-    return {
-        "enable_auto_commit": False,
-        "auto_offset_reset": "none",  # we reset ourselves, to count what was lost
-        "isolation_level": "read_committed",
-        "session_timeout_ms": int(session_timeout_s * 1000),
-        "heartbeat_interval_ms": int(session_timeout_s * 1000 / 3),
-        "fetch_max_wait_ms": FETCH_WAIT_MS,
-        "fetch_max_bytes": FETCH_BYTES,
-    }
 
 
 def _provisioner_policy(settings: Settings) -> ProvisionerPolicy:

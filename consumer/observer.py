@@ -11,6 +11,7 @@ from consumer.readiness import Facts, reasons_against
 from producers.relay import RelayStatus
 from storage import inbox, outbox
 from storage.database import Database, DatabaseUnavailable, database_now
+from storage.inbox import WaitReason
 
 LOOK_EVERY_S = 5.0
 BROKER_SILENT_AFTER_S = 30.0
@@ -89,6 +90,11 @@ class Observer:
             pending = await outbox.count_pending(tx)
             summary = await inbox.waiting_summary(tx, now)
         self._metrics.outbox_pending(pending)
-        self._metrics.waiting(
-            Waiting(one.reason, one.count, (now - one.oldest_since).total_seconds()) for one in summary
-        )
+        # A reason for which nothing waits has a series too: an alert must not wonder whether it is there.
+        waiting: dict[WaitReason, Waiting] = {}
+        for reason in WaitReason:
+            if reason is not WaitReason.FAILED:
+                waiting[reason] = Waiting(reason, 0, 0.0)
+        for one in summary:
+            waiting[one.reason] = Waiting(one.reason, one.count, (now - one.oldest_since).total_seconds())
+        self._metrics.waiting(waiting.values())

@@ -229,7 +229,8 @@ class Settings(BaseSettings):
         ge=1,
         le=300,
         allow_inf_nan=False,
-        description="Seconds without a sign of life until an instance's partitions go to others.",
+        description="Seconds without a sign of life until an instance's partitions go to others. "
+        "Brokers take 6 to 1800 unless set up otherwise.",
     )
     kafka_idempotence: bool = Field(
         default=True,

@@ -7,12 +7,8 @@ from dataclasses import dataclass
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from consumer.ingest.batch import EVENTS_PER_TURN
-from consumer.ingest.header_names import accept_any_header_name
 from schemas.decode import IncomingRecord, PassedOver, Rejected, decode
 from schemas.event import InboundEvent
-
-# Here, because whoever reads Kafka for ingest goes through this module.
-accept_any_header_name()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ import pytest
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchBuilderPy
 
-from consumer.ingest import records
+from consumer.ingest.client import make_consumer
 from consumer.ingest.header_names import RecordsWithAnyNames
+from producers.kafka_client import KafkaConnection
 
 VALUE = '{"é": 1}'.encode()
 
@@ -74,6 +75,6 @@ def test_readable_names_are_read_as_aiokafka_reads_them() -> None:
     ]
 
 
-def test_consumers_read_through_it_once_ingest_is_loaded() -> None:
-    assert records.Decoded is not None
+async def test_ingest_reads_through_it() -> None:
+    make_consumer(["in"], KafkaConnection(bootstrap_servers="127.0.0.1:9"), group_id="group")
     assert fetcher.MemoryRecords is RecordsWithAnyNames
