@@ -14,7 +14,7 @@ from storage.database import Database, DatabaseUnavailable, database_now
 from storage.inbox import WaitReason
 
 LOOK_EVERY_S = 5.0
-BROKER_SILENT_AFTER_S = 30.0
+BROKER_SILENT_AFTER_S = 20.0
 OUT_OF_GROUP_AFTER_S = 30.0
 """A rebalance takes less; who is out for longer may never return by itself."""
 
