@@ -23,8 +23,8 @@ POSITION_TIMEOUT_S = 2.0
 class LagWatch:
     """Writes into the status what the broker says: that it answers, the lag, and whether we are in the group.
 
-    The client can leave its group and never return, or stop fetching, without an error (aiokafka 625, 727,
-    1037). So membership is looked at, and a partition whose place nobody knows counts as lagging.
+    The client can leave its group and never return, or stop fetching, without an error: its users have met
+    both. So membership is looked at, and a partition whose place nobody knows counts as lagging.
     """
 
     def __init__(
