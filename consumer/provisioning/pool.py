@@ -96,6 +96,8 @@ class Provisioner:
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
         self._serving: set[asyncio.Task[None]] = set()
+        self._sweeping: set[asyncio.Task[None]] = set()
+        self._sweep_at = 0.0
         context = Context(database, vault, policy, clock, random, token_bytes)
         self._worker = Worker(context, client, gate, self._stopping, monotonic, self._decided)
 
@@ -109,11 +111,11 @@ class Provisioner:
         A database that is away is waited for.
         """
         async with asyncio.TaskGroup() as group:
-            loops = [group.create_task(self._serve_all()), group.create_task(self._sweep_all())]
+            serving = group.create_task(self._serve_all())
             await stop.wait()
             self._stopping.set()
             self._woken.set()
-            await asyncio.gather(*loops)
+            await serving
 
     async def run_once(self) -> bool:
         """Serve one round of the organizations whose turn it is; tell whether there were any."""
@@ -123,7 +125,7 @@ class Provisioner:
 
     async def sweep_once(self) -> bool:
         """Attend once to all orphans that are due; tell whether there were any."""
-        claims = await self._claim_orphans() if self._gate.is_open else []
+        claims = await self._claim_orphans(_ORPHANS_PER_LOOK) if self._gate.is_open else []
         await asyncio.gather(*(self._turn(claim, self._worker.sweep) for claim in claims))
         return bool(claims)
 
@@ -131,18 +133,13 @@ class Provisioner:
         try:
             while not self._stopping.is_set():
                 self._woken.clear()
-                free = self._policy.concurrency - len(self._serving)
                 pause = _IDLE_S
-                if free > 0:
-                    try:
-                        claims = await self._claim_turns(free)
-                    except DatabaseUnavailable as error:
-                        log.warning("provisioner_without_database", reason=str(error))
-                        claims, pause = [], _AWAY_S
-                    for claim in claims:
-                        task = asyncio.create_task(self._turn(claim, self._worker.serve))
-                        self._serving.add(task)
-                        task.add_done_callback(self._served)
+                try:
+                    await self._begin_sweeps()
+                    await self._begin_turns()
+                except DatabaseUnavailable as error:
+                    log.warning("provisioner_without_database", reason=str(error))
+                    pause = _AWAY_S
                 await self._rest(pause)
         finally:
             if self._serving:
@@ -151,19 +148,39 @@ class Provisioner:
                         task.cancel()
                 await asyncio.gather(*self._serving, return_exceptions=True)
 
-    async def _sweep_all(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                await self.sweep_once()
-            except DatabaseUnavailable:
-                log.debug("sweep_without_database")
-            try:
-                await asyncio.wait_for(self._stopping.wait(), _SWEEP_S)
-            except TimeoutError:
-                continue
+    @property
+    def _free(self) -> int:
+        return self._policy.concurrency - len(self._serving)
+
+    async def _begin_sweeps(self) -> None:
+        """Attend to orphans if it is time: first in line, for events that come without a pause leave no room.
+
+        Half of the places at the most, and a pause after each sweep, keep room for events in turn.
+        """
+        loop = asyncio.get_running_loop()
+        if self._free <= 0 or self._sweeping or loop.time() < self._sweep_at or not self._gate.is_open:
+            return
+        self._sweep_at = loop.time() + _SWEEP_S
+        most = min(self._free, max(1, self._policy.concurrency // 2), _ORPHANS_PER_LOOK)
+        for claim in await self._claim_orphans(most):
+            self._sweeping.add(self._begin(claim, self._worker.sweep))
+
+    async def _begin_turns(self) -> None:
+        if self._free > 0:
+            for claim in await self._claim_turns(self._free):
+                self._begin(claim, self._worker.serve)
+
+    def _begin(self, claim: Claim, work: Callable[[Claim], Awaitable[None]]) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._turn(claim, work))
+        self._serving.add(task)
+        task.add_done_callback(self._served)
+        return task
 
     def _served(self, task: asyncio.Task[None]) -> None:
         self._serving.discard(task)
+        if task in self._sweeping:
+            self._sweeping.discard(task)
+            self._sweep_at = asyncio.get_running_loop().time() + _SWEEP_S
         self._woken.set()
 
     async def _rest(self, pause: float) -> None:
@@ -185,10 +202,11 @@ class Provisioner:
 
         return await self._claim(due)
 
-    async def _claim_orphans(self) -> list[Claim]:
+    async def _claim_orphans(self, limit: int) -> list[Claim]:
         async def due(tx: AsyncConnection) -> list[str]:
             now = await self._clock(tx)
-            return sorted({one.org_id for one in await resources.removable_due(tx, now, _ORPHANS_PER_LOOK)})
+            found = await resources.removable_due(tx, now, _ORPHANS_PER_LOOK)
+            return list(dict.fromkeys(one.org_id for one in found))[:limit]
 
         return await self._claim(due)
 

@@ -3,10 +3,14 @@
 import asyncio
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.standin import Fault
-from storage import leases
+from storage import leases, resources
 from storage.database import Database
+from storage.resources import Resource, ResourceKind, ResourceState
 from tests.integration.provisioning.world import World, org_created, user_joined
 
 
@@ -151,3 +155,47 @@ async def test_a_member_is_tried_again_with_the_budget_asked_for(world: World) -
     await world.run_for(30)
     assert (await world.outcome_of(cause))[1]["email_set"] is True
     assert world.standin.state.memberships["org", "ann"].max_budget == 4
+
+
+async def test_sweeps_and_turns_share_one_bound(world: World) -> None:
+    orphans = [f"org-{n}" for n in range(6)]
+
+    async def leave(tx: AsyncConnection) -> None:
+        await resources.save(
+            tx,
+            [
+                Resource(one, ResourceKind.TEAM, one, uuid4(), ResourceState.REMOVING, due_at=world.time.now)
+                for one in orphans
+            ],
+        )
+
+    await world.database.run(leave)
+    world.restart(concurrency=2)
+    under_way = most = 0
+
+    def counted(real: Any) -> Any:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                await asyncio.sleep(0.05)
+                return await real(*args, **kwargs)
+            finally:
+                under_way -= 1
+
+        return call
+
+    for name in ("team_info", "team_new", "key_generate"):
+        setattr(world.client, name, counted(getattr(world.client, name)))
+    await world.take(*(org_created(f"new-{n}", f"e-{n}") for n in range(6)))
+    stop = asyncio.Event()
+    running = asyncio.create_task(world.provisioner.run(stop))
+    await world.decides(6)
+    async with asyncio.timeout(20):
+        while {(await world.resources(one))[0].state for one in orphans} != {ResourceState.REMOVED}:
+            await asyncio.sleep(0.05)
+            assert most <= 2
+    stop.set()
+    await running
+    assert most == 2
