@@ -440,6 +440,57 @@ async def due_rows(
     return [_row(row) for row in await tx.execute(query)]
 
 
+async def note_litellm_down(
+    tx: AsyncConnection, now: datetime, *, tried_before: datetime | None = None, limit: int = 5_000
+) -> int:
+    """Say of due events that wait for nothing but LiteLLM that they wait for it; it is down.
+
+    Only for whoever looks: nothing else goes by it. Rows that somebody else is writing are left out.
+
+    Args:
+        tx: The transaction.
+        now: The database's clock.
+        tried_before: As in `runnable_orgs`.
+        limit: How many at most.
+
+    Returns:
+        How many there were.
+    """
+    # A common table expression is computed once; as a subquery, PostgreSQL may lock and find anew.
+    found = (
+        _waits_for_litellm(now, tried_before)
+        .limit(limit)
+        .with_for_update(of=inbox, skip_locked=True)
+        .cte("waits_for_litellm")
+    )
+    noted = await tx.execute(
+        sql_update(inbox)
+        .where(inbox.c.inbox_id.in_(select(found.c.inbox_id)), _WAITING, inbox.c.reason == WaitReason.TURN)
+        .values(reason=WaitReason.LITELLM)
+        .returning(inbox.c.inbox_id)
+    )
+    return len(noted.all())
+
+
+async def has_unnoted(tx: AsyncConnection, now: datetime, *, tried_before: datetime | None = None) -> bool:
+    """Whether `note_litellm_down` would find an event."""
+    return await tx.scalar(_waits_for_litellm(now, tried_before).limit(1)) is not None
+
+
+def _waits_for_litellm(now: datetime, tried_before: datetime | None) -> Select[Any]:
+    columns = inbox.c
+    return (
+        select(columns.inbox_id)
+        .select_from(inbox.outerjoin(organizations, organizations.c.org_id == columns.org_id))
+        .where(
+            _PROVISIONING,
+            columns.reason == WaitReason.TURN,
+            columns.due_at <= now,
+            _without_litellm(now, tried_before).is_not(true()),
+        )
+    )
+
+
 async def update(tx: AsyncConnection, row: InboxRow) -> None:
     """Write where an event stands: every column but what it is (identity, subject, stored_at, event)."""
     await tx.execute(

@@ -32,6 +32,8 @@ _IDLE_S: Final = 0.5
 """How often to look for work where nobody wakes the provisioner: events come due by themselves."""
 _SWEEP_S: Final = 1.0
 """How often to look for orphans that are due."""
+_NOTE_S: Final = 1.0
+"""How often, with LiteLLM down, to look for events that do not say yet that they wait for it."""
 _AWAY_S: Final = 2.0
 """How long to leave a database alone that is away."""
 _ORPHANS_PER_LOOK: Final = 10
@@ -98,6 +100,7 @@ class Provisioner:
         self._serving: set[asyncio.Task[None]] = set()
         self._sweeping: set[asyncio.Task[None]] = set()
         self._sweep_at = 0.0
+        self._note_at = 0.0
         context = Context(database, vault, policy, clock, random, token_bytes)
         self._worker = Worker(context, client, gate, self._stopping, monotonic, self._decided)
 
@@ -135,6 +138,7 @@ class Provisioner:
                 self._woken.clear()
                 pause = _IDLE_S
                 try:
+                    await self._note_outage()
                     await self._begin_sweeps()
                     await self._begin_turns()
                 except DatabaseUnavailable as error:
@@ -147,6 +151,23 @@ class Provisioner:
                     for task in self._serving:
                         task.cancel()
                 await asyncio.gather(*self._serving, return_exceptions=True)
+
+    async def _note_outage(self) -> None:
+        """While LiteLLM is down, have what waits for it say so."""
+        loop = asyncio.get_running_loop()
+        if self._gate.is_open or loop.time() < self._note_at:
+            return
+        self._note_at = loop.time() + _NOTE_S
+        async with self._database.reading() as tx:
+            now = await self._clock(tx)
+            if not await inbox.has_unnoted(tx, now, tried_before=now - self._policy.retry_for):
+                return
+
+        async def work(tx: AsyncConnection) -> None:
+            now = await self._clock(tx)
+            await inbox.note_litellm_down(tx, now, tried_before=now - self._policy.retry_for)
+
+        await self._database.run(work)
 
     @property
     def _free(self) -> int:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from consumer.standin import Fault
 from storage import leases, resources
 from storage.database import Database
+from storage.inbox import WaitReason
 from storage.resources import Resource, ResourceKind, ResourceState
 from tests.integration.provisioning.world import World, org_created, user_joined
 
@@ -199,3 +200,28 @@ async def test_sweeps_and_turns_share_one_bound(world: World) -> None:
     stop.set()
     await running
     assert most == 2
+
+
+async def test_an_event_that_comes_while_litellm_is_down_says_what_it_waits_for(world: World) -> None:
+    await world.standin.stop()
+    world.gate.report_failure()
+    await world.probe_gate()
+    assert not world.gate.is_open
+    cause = org_created()
+    await world.take(cause)
+    stop = asyncio.Event()
+    running = asyncio.create_task(world.provisioner.run(stop))
+    async with asyncio.timeout(10):
+        while [row.reason for row in await world.waiting()] != [WaitReason.LITELLM]:
+            await asyncio.sleep(0.05)
+            assert await world.told() == []
+    assert [row.attempts for row in await world.waiting()] == [0]
+    await world.standin.start()
+    world.gate.report_failure()
+    probing = asyncio.create_task(world.gate.run())
+    await world.decides(1)
+    stop.set()
+    await running
+    probing.cancel()
+    await asyncio.gather(probing, return_exceptions=True)
+    assert (await world.outcome_of(cause))[0] == "org.provisioned"

@@ -202,6 +202,40 @@ async def test_with_the_gate_closed_only_what_needs_no_litellm_is_due(tx: AsyncC
     assert await runnable(tx, **closed) == ["active", "pending", "unknown"]
 
 
+async def test_what_waits_for_nothing_but_litellm_says_so(tx: AsyncConnection) -> None:
+    await put_active_org(tx, "active")
+    await members.add(tx, Member("active", "member", "member", False, "h", "a", "default", NOON))
+    await put_org(tx, "pending", status=OrgStatus.PROVISIONING)
+    litellm, retry, turn = WaitReason.LITELLM, WaitReason.RETRY, WaitReason.TURN
+    rows = {
+        "new": (event("active", subject="new"), {}, litellm),
+        "tried": (event("active", subject="tried"), {"first_try_at": after(-10)}, litellm),
+        "pending": (org_event("pending"), {}, litellm),
+        "first": (org_event("first"), {}, litellm),
+        "later": (event("active", subject="later"), {"due_at": after(1)}, turn),
+        "paused": (event("active", subject="paused"), {"reason": retry}, retry),
+        "member": (event("active", subject="member"), {}, turn),
+        "given up": (event("active", subject="given up"), {"first_try_at": after(-100)}, turn),
+        "known": (org_event("active"), {}, turn),
+        "user": (event("pending"), {}, turn),
+        "behind": (event("active", subject="new"), {}, WaitReason.BEHIND),
+        "job": (job_event("active", "job", reason=turn, due_at=NOON), {}, turn),
+    }
+    await inbox.add(tx, [row for row, _, _ in rows.values()])
+    for row, changes, _ in rows.values():
+        if changes:
+            await inbox.update(tx, replace(await only(tx, row), **changes))  # type: ignore[arg-type]
+
+    given: dict[str, Any] = {"tried_before": after(-60)}
+    assert await inbox.has_unnoted(tx, NOON, **given)
+    assert await inbox.note_litellm_down(tx, NOON, limit=3, **given) == 3
+    assert await inbox.note_litellm_down(tx, NOON, **given) == 1
+    assert not await inbox.has_unnoted(tx, NOON, **given)
+    assert {name: (await only(tx, row)).reason for name, (row, _, _) in rows.items()} == {
+        name: reason for name, (_, _, reason) in rows.items()
+    }
+
+
 # -- whose turn --
 
 
