@@ -52,8 +52,14 @@ class KeyIntent:
 class Intents(Protocol):
     """Writes down what an attempt finds that it has to make besides what it set out with."""
 
+    async def intend_anew(self, footprint: Footprint) -> None:
+        """Write down that what others had, and is gone, may be made by this attempt."""
+
     async def intend_member(self, user_id: str) -> Footprint:
-        """Write down a membership."""
+        """Write down a membership that surely is not there."""
+
+    async def member_left(self, user_id: str) -> Footprint | None:
+        """Take over a membership that earlier attempts made or may have made; None where there is none."""
 
     async def intend_next_key(self, user_id: str) -> KeyIntent:
         """Write down a key of the next generation."""

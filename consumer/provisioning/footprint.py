@@ -47,6 +47,15 @@ class Footprint:
         """Whether we know that our attempts made it."""
         return self.fate is Fate.MADE or (self.before is not None and self.before.state is ResourceState.MADE)
 
+    @property
+    def others_had_it(self) -> bool:
+        """Whether it is known as theirs: to be looked for before it is made anew."""
+        return self.before is not None and self.before.state is ResourceState.KEPT
+
+    def anew(self) -> None:
+        """It surely is not there: whatever stands after the next call may be ours."""
+        self.resource = replace(self.resource, state=ResourceState.INTENDED, doubt_until=None, due_at=None)
+
     def doubted(self, settles_at: float) -> None:
         """A call that may make it is under way or lost its answer."""
         self.fate = Fate.DOUBTFUL

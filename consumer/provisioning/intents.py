@@ -1,6 +1,7 @@
 """Intents: what a try is going to make, written down before the first call that could make it."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -11,8 +12,10 @@ from consumer.provisioning.footprint import Footprint, intended
 from consumer.provisioning.keys import KEY_NAME, key_alias, key_hash, new_key
 from storage import resources, virtual_keys
 from storage.inbox import InboxRow
-from storage.resources import Resource, ResourceKind
+from storage.resources import Resource, ResourceKind, ResourceState
 from storage.virtual_keys import KeyState, NewKey
+
+_NOT_OURS_ALONE: Final = frozenset({ResourceState.KEPT, ResourceState.IN_USE})
 
 
 async def intend(moment: Moment, row: InboxRow, kind: ResourceKind, resource_id: str) -> Footprint:
@@ -76,15 +79,42 @@ class TryIntents:
         self._row = row
         self.found: list[Footprint] = []
 
+    async def intend_anew(self, footprint: Footprint) -> None:
+        """Write down that what others had, and is gone, may be made by this attempt."""
+        footprint.anew()
+
+        async def work(moment: Moment) -> None:
+            await resources.save(moment.tx, [footprint.resource])
+
+        await self._context.transaction(self._claim, work)
+
     async def intend_member(self, user_id: str) -> Footprint:
-        """Write down a membership."""
+        """Write down a membership that surely is not there."""
         row = self._row
 
         async def work(moment: Moment) -> Footprint:
-            return await intend(moment, row, ResourceKind.MEMBER, user_id)
+            footprint = await intend(moment, row, ResourceKind.MEMBER, user_id)
+            footprint.anew()
+            await resources.save(moment.tx, [footprint.resource])
+            return footprint
 
         footprint = await self._context.transaction(self._claim, work)
         self.found.append(footprint)
+        return footprint
+
+    async def member_left(self, user_id: str) -> Footprint | None:
+        """Take over a membership that earlier attempts made or may have made; None where there is none."""
+        row = self._row
+
+        async def work(moment: Moment) -> Footprint | None:
+            standing = await resources.get(moment.tx, row.org_id, ResourceKind.MEMBER, user_id)
+            if standing is None or standing.state in _NOT_OURS_ALONE:
+                return None
+            return await intend(moment, row, ResourceKind.MEMBER, user_id)
+
+        footprint = await self._context.transaction(self._claim, work)
+        if footprint is not None:
+            self.found.append(footprint)
         return footprint
 
     async def intend_next_key(self, user_id: str) -> KeyIntent:

@@ -113,6 +113,12 @@ async def _find_or_make_team(attempt: Attempt, plan: OrganizationPlan) -> _Found
         info = await _read(attempt, plan)
         if info is not None:
             return _recognize(attempt, plan, info)
+    elif plan.team_footprint.others_had_it:
+        info = await _read(attempt, plan)
+        if info is not None:
+            return _recognize(attempt, plan, info)
+        await attempt.call(attempt.client.probe)  # with its database down LiteLLM denies what exists
+        await attempt.intents.intend_anew(plan.team_footprint)
     aim = plan.team
     client = attempt.client
     try:
@@ -180,7 +186,12 @@ async def _mend(
     team_id, owner = plan.team.team_id, plan.owner
     of_team = _team_changes(plan, found, info.team)
     joins = not info.team.has_member(owner)
-    frees = found.made and not member_budget_stands(info.membership(owner), None)
+    if not found.made and not joins and found.member is None:
+        found.member = await attempt.intents.member_left(owner)
+        if found.member is not None:
+            found.member.made()
+    limited = not member_budget_stands(info.membership(owner), None)
+    frees = limited and _owner_is_ours(found)
     standing = info.key(key.hash)
     if standing is None:
         raise Unsettled("LiteLLM does not show the key that it made")
@@ -192,20 +203,36 @@ async def _mend(
     if of_team:
         await attempt.call(lambda: client.team_update(team_id, **of_team))
     if joins:
-        # A team/new that failed halfway leaves a team without members; an adopted one never had the owner.
-        if not found.made:
-            found.member = await attempt.intents.intend_member(owner)
-        try:
-            await attempt.call(lambda: client.member_add(team_id, owner), makes=found.member)
-        except AlreadyExists:
-            if found.member is not None and not found.member.may_be_ours:
-                found.member.foreign()
+        frees = await _join(attempt, plan, found)
     if frees:
         await attempt.call(lambda: client.member_update(team_id, owner, max_budget_in_team=None))
     if of_key:
         await attempt.call(lambda: client.key_update(key.hash, **of_key))
     await _see_off(attempt, team_id, leavers)
     return differs
+
+
+async def _join(attempt: Attempt, plan: OrganizationPlan, found: _Found) -> bool:
+    """Make the owner a member; tell whether the team's default for its members limits them."""
+    team_id, owner = plan.team.team_id, plan.owner
+    # A team/new that failed halfway leaves a team without members; an adopted one never had the owner.
+    if not found.made:
+        found.member = await attempt.intents.intend_member(owner)
+    try:
+        added = await attempt.call(lambda: attempt.client.member_add(team_id, owner), makes=found.member)
+    except AlreadyExists:
+        if found.member is not None:
+            if found.member.may_be_ours:
+                found.member.made()
+            else:
+                found.member.foreign()
+        return False
+    return not member_budget_stands(added.membership(owner), None)
+
+
+def _owner_is_ours(found: _Found) -> bool:
+    """Whether our attempts made the owner a member."""
+    return found.made or (found.member is not None and found.member.surely_made)
 
 
 async def _see_off(attempt: Attempt, team_id: str, leavers: Iterable[str]) -> None:

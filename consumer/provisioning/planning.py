@@ -126,12 +126,14 @@ class _Planner:
 
         profile = await profile_of(tx, row.org_id)
         budget = data.max_budget_usd
+        standing = await resources.get(tx, row.org_id, ResourceKind.MEMBER, data.user_id)
+        looks_first = profile.adopted or (standing is not None and standing.state is ResourceState.KEPT)
         plan = UserPlan(
             team_id=profile.team_id,
             user_id=data.user_id,
             email=data.email,
             max_budget=None if budget is None else Decimal(budget),
-            member=await intend(moment, row, ResourceKind.MEMBER, data.user_id),
+            member=None if looks_first else await intend(moment, row, ResourceKind.MEMBER, data.user_id),
             key=await intend_key(moment, row, data.user_id),
         )
         return UserTry(await self._begin(), event, plan)

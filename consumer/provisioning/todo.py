@@ -50,7 +50,8 @@ class UserTry:
     @property
     def footprints(self) -> list[Footprint]:
         """What the try sets out to make."""
-        return [self.plan.member, self.plan.key.footprint]
+        member = self.plan.member
+        return [self.plan.key.footprint] if member is None else [member, self.plan.key.footprint]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """One attempt at a user: the membership in the organization's team, and a key for that team.
 
 Without a hitch three calls: the membership (together with the user where there is an e-mail), the key, and
-one that reads back what the answers did not show.
+one that reads back what the answers did not show. Where the member may be others', one more looks first.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class UserPlan:
         user_id: The user.
         email: To be set for the user, where it is free.
         max_budget: The member's own limit in USD; 0 blocks the member, None: only the team's binds.
-        member: What is known of the membership.
+        member: What is known of the membership; None: it may be others', and is looked for first.
         key: The user's key.
     """
 
@@ -34,7 +34,7 @@ class UserPlan:
     user_id: str
     email: str | None
     max_budget: Decimal | None
-    member: Footprint
+    member: Footprint | None
     key: KeyIntent
 
 
@@ -58,48 +58,65 @@ async def provision_user(attempt: Attempt, plan: UserPlan) -> UserStanding:
         Stopping: The process is to end.
         LeaseLost: Another worker has the organization.
     """
-    email_set = joined = proved = False  # the answer that makes a user as a member shows no budget
+    email_set = proved = False  # the answer that makes a user as a member shows no budget
+    member = plan.member or await _look_for_member(attempt, plan)
+    joined = member is None
     if plan.email is not None:
-        joining = Joining(plan.team_id, plan.max_budget, plan.member)
+        joining = None if member is None else Joining(plan.team_id, plan.max_budget, member)
         person = await make_user(attempt, plan.user_id, plan.email, joining)
-        email_set, joined = person.email_set, person.joined
-    if not joined:
-        proved = await _join(attempt, plan)
+        email_set, joined = person.email_set, joined or person.joined
+    if member is not None and not joined:
+        proved = await _join(attempt, plan, member)
     key = await make_key(attempt, plan.key, team_id=plan.team_id, user_id=plan.user_id)
     attempt.step = Step.VERIFICATION
     if not proved:
-        await _verify_membership(attempt, plan, key)
+        await _verify_membership(attempt, plan, member, key)
     else:
         await _verify_key(attempt, plan, key)
     return UserStanding(email_set, key)
 
 
-async def _join(attempt: Attempt, plan: UserPlan) -> bool:
+async def _look_for_member(attempt: Attempt, plan: UserPlan) -> Footprint | None:
+    """Write down the membership before the call that could make it; None: it stands, and others made it."""
+    attempt.step = Step.MEMBERSHIP
+    left = await attempt.intents.member_left(plan.user_id)
+    if left is not None:
+        return left
+    try:
+        info = await attempt.call(lambda: attempt.client.team_info(plan.team_id))
+    except NotFound:
+        raise Unsettled("LiteLLM does not show the organization's team") from None
+    return None if info.team.has_member(plan.user_id) else await attempt.intents.intend_member(plan.user_id)
+
+
+async def _join(attempt: Attempt, plan: UserPlan, member: Footprint) -> bool:
     """Make the user a member; tell whether the answer proves the membership as asked for."""
     attempt.step = Step.MEMBERSHIP
     try:
         added = await attempt.call(
             lambda: attempt.client.member_add(plan.team_id, plan.user_id, max_budget_in_team=plan.max_budget),
-            makes=plan.member,
+            makes=member,
         )
     except AlreadyExists:
-        if plan.member.may_be_ours:
-            plan.member.made()
+        if member.may_be_ours:
+            member.made()
         else:
-            plan.member.foreign()
+            member.foreign()
         return False
     row = added.membership(plan.user_id)
     return row is not None and member_budget_stands(row, plan.max_budget)
 
 
-async def _verify_membership(attempt: Attempt, plan: UserPlan, key: KeyIntent) -> None:
+async def _verify_membership(
+    attempt: Attempt, plan: UserPlan, ours: Footprint | None, key: KeyIntent
+) -> None:
     """Read membership and key back from the team, mend what differs, and read that back too."""
     member, standing = await _read_member(attempt, plan, key)
-    mended = await _mend_budget(attempt, plan, member)
+    mended = await _mend_budget(attempt, plan, ours, member)
     mended |= await _mend_key(attempt, plan, key, standing)
     if mended:
         member, standing = await _read_member(attempt, plan, key)
-        if not _budget_stands(plan, member) or key_changes(_aim(plan, key), standing):
+        if not _budget_stands(plan, ours, member) or key_changes(_aim(plan, key), standing):
             raise Unsettled("LiteLLM does not keep what is written to the member or its key")
 
 
@@ -133,8 +150,10 @@ async def _read_key(attempt: Attempt, key: KeyIntent) -> Key:
     return standing
 
 
-async def _mend_budget(attempt: Attempt, plan: UserPlan, member: Membership | None) -> bool:
-    if _budget_stands(plan, member):
+async def _mend_budget(
+    attempt: Attempt, plan: UserPlan, ours: Footprint | None, member: Membership | None
+) -> bool:
+    if _budget_stands(plan, ours, member):
         return False
     await attempt.call(
         lambda: attempt.client.member_update(plan.team_id, plan.user_id, max_budget_in_team=plan.max_budget)
@@ -142,8 +161,8 @@ async def _mend_budget(attempt: Attempt, plan: UserPlan, member: Membership | No
     return True
 
 
-def _budget_stands(plan: UserPlan, member: Membership | None) -> bool:
-    return plan.member.fate is Fate.FOREIGN or member_budget_stands(member, plan.max_budget)
+def _budget_stands(plan: UserPlan, ours: Footprint | None, member: Membership | None) -> bool:
+    return ours is None or ours.fate is Fate.FOREIGN or member_budget_stands(member, plan.max_budget)
 
 
 async def _mend_key(attempt: Attempt, plan: UserPlan, key: KeyIntent, standing: Key) -> bool:

@@ -8,6 +8,8 @@ import pytest
 from consumer.provisioning.keys import key_alias
 from consumer.provisioning.marks import Mark
 from consumer.standin import Fault
+from consumer.standin.records import Membership
+from consumer.standin.state import State
 from tests.integration.provisioning.world import OUR_SOURCE, World, org_created, user_joined
 
 
@@ -229,3 +231,106 @@ async def test_a_retry_after_failure_makes_a_key_of_the_next_generation(world: W
     await world.run_for(60)
     assert len(world.live_keys()) == 1
     assert {one.state.value for one in await world.resources()} == {"in_use"}
+
+
+@pytest.mark.parametrize("email", [None, "ann@b.c"])
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_member_of_an_adopted_team_is_theirs_also_where_an_answer_is_lost(
+    world: World, email: str | None, *, fails: bool
+) -> None:
+    world.restart(adopt_existing=True)
+    await their_team(world)
+    await world.client.member_add("org", "ann", max_budget_in_team=Decimal(2))
+    await world.take(org_created())
+    await world.settle()
+    world.standin.fail(Fault("/team/member_add", drop=True, applied=False))
+    world.standin.fail(Fault("/user/new", drop=True, applied=False))
+    if fails:
+        world.standin.fail(Fault("/key/generate", status=400))
+    cause = user_joined(email=email, max_budget_usd="7")
+    await world.take(cause)
+    await world.run_for(120)
+    assert (await world.outcome_of(cause))[0] == ("user.provisioning_failed" if fails else "user.provisioned")
+    assert world.standin.state.memberships["org", "ann"].max_budget == 2
+    assert "ann" in {member.user_id for member in world.standin.state.teams["org"].members}
+
+
+@pytest.mark.parametrize("lost", ["/team/member_add", "/key/generate"])
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_member_added_to_an_adopted_team_is_ours(world: World, lost: str, *, fails: bool) -> None:
+    world.restart(adopt_existing=True)
+    await their_team(world)
+    await world.take(org_created())
+    await world.settle()
+    world.standin.fail(Fault(lost, drop=True, applied=True))
+    if fails:
+        world.standin.fail(Fault("/key/info" if lost == "/key/generate" else "/key/generate", status=400))
+    cause = user_joined(max_budget_usd="7")
+    await world.take(cause)
+    await world.run_for(120)
+    type_, _ = await world.outcome_of(cause)
+    assert type_ == ("user.provisioning_failed" if fails else "user.provisioned")
+    members = [member.user_id for member in world.standin.state.teams["org"].members]
+    if type_ == "user.provisioned":
+        assert world.standin.state.memberships["org", "ann"].max_budget == 7
+    assert members.count("ann") == (1 if type_ == "user.provisioned" else 0)
+    assert {one.state.value for one in await world.resources() if one.resource_id == "ann"} <= {"in_use"}
+
+
+@pytest.mark.parametrize("lost", [None, "/team/member_add", "/team/info"])
+@pytest.mark.parametrize("joined", [True, False])
+async def test_the_default_for_members_limits_no_owner_added_to_an_adopted_team(
+    world: World, monkeypatch: pytest.MonkeyPatch, lost: str | None, *, joined: bool
+) -> None:
+    real = State.make_member
+
+    def with_default(*args: Any, **kwargs: Any) -> Membership:
+        row = real(*args, **kwargs)
+        row.budget_id, row.max_budget = "team-default", 5.0
+        return row
+
+    monkeypatch.setattr(State, "make_member", with_default)
+    world.restart(adopt_existing=True)
+    await their_team(world, members=("owner-of-org",) if joined else ())
+    if lost is not None:
+        world.standin.fail(Fault(lost, drop=True, applied=True))
+    cause = org_created()
+    await world.take(cause)
+    await world.run_for(120)
+    assert (await world.outcome_of(cause))[0] == "org.provisioned"
+    assert world.standin.state.memberships["org", "owner-of-org"].max_budget == (5 if joined else None)
+    assert {one.state.value for one in await world.resources() if one.kind == "member"} == (
+        set() if joined else {"in_use"}
+    )
+
+
+class Killed(BaseException):
+    """The process dies here."""
+
+
+async def test_a_team_made_in_place_of_theirs_is_taken_back_also_after_a_crash(world: World) -> None:
+    await their_team(world)
+    cause = org_created()
+    await world.take(cause)
+    await world.settle()
+    assert (await world.outcome_of(cause))[1]["error_code"] == "team_conflict"
+    await world.client.team_delete("org")
+    await world.retry_failed()
+    real = world.client.team_new
+
+    async def dies(*args: Any, **kwargs: Any) -> Any:
+        await real(*args, **kwargs)
+        raise Killed
+
+    world.client.team_new = dies  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        await world.settle()
+    assert "org" in world.standin.state.teams
+    world.client.team_new = real  # type: ignore[method-assign]
+    world.restart()
+    world.time.passes(120)
+    world.standin.fail(Fault("/key/generate", status=400))
+    await world.run_for(120)
+    type_, data = (await world.told())[-1]
+    assert (type_, data["compensation"], data["orphans"]) == ("org.provisioning_failed", "done", [])
+    assert world.standin.state.teams == {}
