@@ -18,7 +18,7 @@ KILLS = 8 if KAFKA.is_real else 3
 
 
 @pytest.mark.timeout(300)
-async def test_effects_happen_once_though_killed_at_any_point(world: World) -> None:
+async def test_guarantees_1_2_and_3_effects_happen_once_though_killed_at_any_point(world: World) -> None:
     """Guarantees 1, 2 and 3: nothing lost, everything once, first appearances in the order decided."""
     chance = random.Random(20260301)
     orgs = [world.org(f"org{n}") for n in range(ORGANIZATIONS)]

@@ -110,7 +110,7 @@ async def test_dead_letters_keep_their_key_value_and_headers(
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_order_holds_while_sends_fail_and_relays_take_over_from_one_another(
+async def test_guarantee_3_order_holds_while_sends_fail_and_relays_take_over(
     bench: Bench, database: Database, topic_factory: TopicFactory, seed: int
 ) -> None:
     (topic,) = await topic_factory.create("out", partitions=3)

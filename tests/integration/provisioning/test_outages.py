@@ -70,7 +70,9 @@ async def test_a_key_that_is_not_accepted_is_an_outage_first(world: World) -> No
 
 
 @pytest.mark.parametrize("gate", ["open", "closed"])
-async def test_what_cannot_be_taken_back_is_named_and_removed_later(world: World, gate: str) -> None:
+async def test_guarantee_5_what_cannot_be_taken_back_is_named_and_removed_later(
+    world: World, gate: str
+) -> None:
     world.restart(retry_for=timedelta(seconds=10))
     world.standin.fail(Fault("/team/info", times=1000, status=500))
     world.standin.fail(Fault("/team/delete", times=1000, status=500))

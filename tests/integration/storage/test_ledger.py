@@ -6,8 +6,8 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import ColumnElement, delete, insert, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Executable, delete, insert, text, update
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.transactions import charge_id
@@ -62,6 +62,22 @@ async def test_entries_are_read_as_booked_and_in_order(database: Database) -> No
         assert await ledger.find(tx, uuid4()) is None
         assert await ledger.totals(tx, "acme") == (101, 3)
         assert await ledger.totals(tx, "other") == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "change", [update(ledger_entries).values(credits=5), delete(ledger_entries)], ids=["update", "delete"]
+)
+async def test_guarantee_6_the_database_itself_refuses_to_change_the_ledger(
+    database: Database, change: Executable
+) -> None:
+    async with database.transaction() as tx:
+        await book(tx)
+    with pytest.raises(DBAPIError, match="append-only"):
+        async with database.transaction() as tx:
+            await tx.execute(change)
+    async with database.reading() as tx:
+        assert (await ledger.verify(tx)).ok
+        assert len(await ledger.entries_of(tx, "acme")) == 4
 
 
 async def test_a_job_is_booked_once(database: Database) -> None:
@@ -119,7 +135,7 @@ async def test_a_batch_costs_one_statement(tx: AsyncConnection, statements: Stat
 # -- the proof --
 
 
-async def test_books_that_balance(database: Database) -> None:
+async def test_guarantee_6_books_that_balance(database: Database) -> None:
     async with database.transaction() as tx:
         await book(tx, "acme")
         await book(tx, "beta", jobs=0)
@@ -243,7 +259,9 @@ _bookings = st.lists(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(_bookings, min_size=1, max_size=4))
-async def test_like_adding_up_a_list(database: Database, batches: list[list[tuple[str, str, int]]]) -> None:
+async def test_guarantee_6_a_balance_is_the_sum_of_its_entries(
+    database: Database, batches: list[list[tuple[str, str, int]]]
+) -> None:
     run = uuid4().hex
     model: dict[str, list[int]] = {f"{run}-a": [], f"{run}-b": []}
     made: dict[str, list[LedgerEntry]] = {org_id: [] for org_id in model}

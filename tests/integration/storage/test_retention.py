@@ -44,7 +44,7 @@ async def test_what_is_still_to_be_published_stays(database: Database) -> None:
         assert await retention.prune(tx, after(1), 10) == 2
 
 
-async def test_the_ledger_and_failed_events_stay(database: Database) -> None:
+async def test_guarantee_9_the_ledger_and_failed_events_stay(database: Database) -> None:
     failed = event(state=InboxState.FAILED, reason=WaitReason.FAILED)
     async with database.transaction() as tx:
         state = await put_org(tx)
