@@ -46,7 +46,7 @@ class Observer:
 
     def _facts(self) -> Facts:
         ingest, now = self._ingest, self._monotonic()
-        member = ingest.waiting_for is None and now - ingest.member_at < OUT_OF_GROUP_AFTER_S
+        member = ingest.member_at is not None and now - ingest.member_at < OUT_OF_GROUP_AFTER_S
         broker_error = None
         if ingest.broker_error is not None:
             broker_error = ingest.broker_error

@@ -7,28 +7,6 @@ STALLED_AFTER_S: Final = 60.0
 """How long work may wait without any of it being done before that counts against readiness."""
 
 
-class Progress:
-    """Watches work that waits: how long has some been waiting while none was done?"""
-
-    def __init__(self) -> None:
-        """Start with nothing seen."""
-        self._done: int | None = None
-        self._since: float | None = None
-
-    def observe(self, *, waiting: int, done: int, now: float) -> float:
-        """Take note of the state and return for how many seconds work has waited without progress.
-
-        Args:
-            waiting: how much work waits.
-            done: any number that changes whenever some of it is done, such as a sum of offsets.
-            now: monotonic seconds.
-        """
-        if waiting <= 0 or done != self._done or self._since is None:
-            self._since = now if waiting > 0 else None
-        self._done = done
-        return 0.0 if self._since is None else now - self._since
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What is known about an instance at one moment.

@@ -241,22 +241,13 @@ def dead_letter_of(
     )
 
 
-def unprocessable(event: InboundEvent, error: str) -> Rejected:
-    """Return the rejection of a valid event whose data the database refuses."""
+def rejection(event: InboundEvent, reason: DeadLetterReason, error: str) -> Rejected:
+    """Return the rejection of a valid event that can't be taken all the same."""
     return Rejected(
-        reason=DeadLetterReason.UNPROCESSABLE,
-        error=error,
-        event_id=event.id,
-        event_source=event.source,
-        event_type=event.type,
+        reason=reason, error=error, event_id=event.id, event_source=event.source, event_type=event.type
     )
 
 
 def _conflict(event: InboundEvent) -> Rejected:
-    return Rejected(
-        reason=DeadLetterReason.ID_CONFLICT,
-        error="id: an event with this source and id but other data was accepted before",
-        event_id=event.id,
-        event_source=event.source,
-        event_type=event.type,
-    )
+    error = "id: an event with this source and id but other data was accepted before"
+    return rejection(event, DeadLetterReason.ID_CONFLICT, error)

@@ -26,7 +26,7 @@ from consumer.ingest.batch import (
     Received,
     RejectedRecord,
     apply_batch,
-    unprocessable,
+    rejection,
 )
 from consumer.ingest.breaker import TRIAL, Breaker
 from consumer.ingest.judging import IngestPolicy
@@ -35,6 +35,7 @@ from consumer.ingest.records import Decoded, decode_all
 from consumer.ingest.status import IngestStatus
 from consumer.metrics import Metrics
 from consumer.pauses import growing_pauses, wait_for_any
+from schemas.dead_letters import DeadLetterReason
 from schemas.decode import PassedOver, Rejected
 from schemas.event import InboundEvent
 from schemas.outcomes import Origin
@@ -97,7 +98,6 @@ class Ingest:
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set; the batch in hand is finished and its offsets are committed first."""
         self._stop = stop
-        self._status.waiting_for = None
         self._status.progress_at = self._status.member_at = self._monotonic()
         coming: Coming = asyncio.ensure_future(self._next())
         lag = LagWatch(self._consumer, metrics=self._metrics, status=self._status, monotonic=self._monotonic)
@@ -245,9 +245,8 @@ class Ingest:
                 guilty = received[0]
                 log.warning("event_unprocessable", topic=guilty.record.topic, offset=guilty.record.offset)
                 self._count_against_breaker(guilty.record.topic)
-                return await self._apply(
-                    [], [RejectedRecord(unprocessable(guilty.event, str(error)), guilty.record)]
-                )
+                refused = rejection(guilty.event, DeadLetterReason.UNPROCESSABLE, str(error))
+                return await self._apply([], [RejectedRecord(refused, guilty.record)])
         middle, edge = len(received) // 2, len(rejected) // 2
         if len(received) == 1:
             middle = 1

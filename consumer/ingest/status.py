@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 class IngestStatus:
     """Facts about the consumer, each written by ingest alone; times are seconds on the monotonic clock."""
 
-    waiting_for: str | None = "the start"
-    """What the consumer waits for before it can read, in words; None once it is a member of its group."""
     missing_topics: tuple[str, ...] = ()
     """Topics of the settings that don't exist."""
     broker_error: str | None = None
@@ -17,8 +15,8 @@ class IngestStatus:
     """A batch is in hand and the database does not answer."""
     broker_seen_at: float | None = None
     """When the broker last answered a question of ours."""
-    member_at: float = 0.0
-    """When we were last seen to be a member of the group."""
+    member_at: float | None = None
+    """When we were last seen to be a member of the group; None: we can't read yet."""
     lag: int = 0
     """Records not yet applied, over all assigned partitions, when the broker last answered."""
     progress_at: float = 0.0

@@ -51,7 +51,7 @@ class Bench:
 
     def __init__(self, consumer: FakeConsumer) -> None:
         self.now = 1000.0
-        self.status = IngestStatus(waiting_for=None, progress_at=self.now, member_at=self.now)
+        self.status = IngestStatus(progress_at=self.now, member_at=self.now)
         metrics = Metrics(CollectorRegistry())
         fake: Any = consumer
         self.watch = LagWatch(fake, metrics=metrics, status=self.status, monotonic=lambda: self.now)
