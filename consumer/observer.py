@@ -10,7 +10,7 @@ from consumer.pauses import wait_for_any
 from consumer.readiness import Facts, reasons_against
 from producers.relay import RelayStatus
 from storage import inbox, outbox
-from storage.database import Database, DatabaseUnavailable, database_now
+from storage.database import Clock, Database, DatabaseUnavailable, database_now
 from storage.inbox import WaitReason
 
 LOOK_EVERY_S = 5.0
@@ -29,6 +29,7 @@ class Observer:
         *,
         stopping: Callable[[], bool],
         monotonic: Callable[[], float] = time.monotonic,
+        clock: Clock = database_now,
     ) -> None:
         """Watch an ingest; the database is looked at once `run` has it."""
         self.database_error: str | None = "not reached yet"
@@ -37,6 +38,7 @@ class Observer:
         self._metrics = metrics
         self._stopping = stopping
         self._monotonic = monotonic
+        self._clock = clock
 
     def reasons(self) -> list[str]:
         """Return why the instance is not ready; nothing: it is."""
@@ -86,7 +88,7 @@ class Observer:
 
     async def _look(self, database: Database) -> None:
         async with database.reading() as tx:
-            now = await database_now(tx)
+            now = await self._clock(tx)
             pending = await outbox.count_pending(tx)
             summary = await inbox.waiting_summary(tx, now)
         self._metrics.outbox_pending(pending)

@@ -2,33 +2,37 @@
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 import structlog
 
 from consumer.ingest.status import IngestStatus
 from consumer.pauses import growing_pauses, wait_for_any
-from producers.kafka_client import KafkaConnection, KafkaUnreachable, missing_topics
+from producers.kafka_client import KafkaUnreachable
 
 log = structlog.get_logger(__name__)
 
-ANSWER_WITHIN_S = 10.0
 LONGEST_PAUSE_S = 5.0
 
 
 async def wait_for_topics(
-    kafka: KafkaConnection, wanted: Iterable[str], *, status: IngestStatus, stop: asyncio.Event
+    missing_topics: Callable[[Collection[str]], Awaitable[Collection[str]]],
+    wanted: Iterable[str],
+    *,
+    status: IngestStatus,
+    stop: asyncio.Event,
+    jitter: Callable[[], float] = random.random,
 ) -> bool:
     """Wait until a broker answers and all topics exist; False where we are stopped before.
 
     `run` creates no topic. What is waited for stands in `status`, and in the log once, not once a try.
     """
     names = frozenset(wanted)
-    pauses = growing_pauses(random.random, most=LONGEST_PAUSE_S)
+    pauses = growing_pauses(jitter, most=LONGEST_PAUSE_S)
     said: object = None
     while not stop.is_set():
         try:
-            missing = tuple(sorted(await missing_topics(kafka, names, timeout_s=ANSWER_WITHIN_S)))
+            missing = tuple(sorted(await missing_topics(names)))
         except KafkaUnreachable as error:
             status.broker_error = str(error)
             if said != status.broker_error:

@@ -10,28 +10,16 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from aiohttp import web
-from pydantic import ValidationError
 
-from consumer.standin import chat, errors, keys, members, neighbours, teams, users
-from consumer.standin.access import authenticate
-from consumer.standin.errors import ApiError
+from consumer.standin import errors
+from consumer.standin.answering import ROUTES, Asked, answer
 from consumer.standin.faults import Fault, FaultPlan
-from consumer.standin.outage import answer_without_database
-from consumer.standin.requests import Request
 from consumer.standin.routing import Route
 from consumer.standin.state import ProxySettings, State
 
 MASTER_KEY: Final = "sk-standin-master-key"
 """The key that the stand-in takes unless it is given another."""
 
-_ROUTES: Final = (
-    *teams.ROUTES,
-    *members.ROUTES,
-    *users.ROUTES,
-    *keys.ROUTES,
-    *chat.ROUTES,
-    *neighbours.ROUTES,
-)
 _MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -122,7 +110,7 @@ class StandIn:
     async def start(self) -> None:
         """Listen. After a `stop` it is the same proxy at the same address again."""
         app = web.Application(client_max_size=_MAX_BODY_BYTES)
-        for route in _ROUTES:
+        for route in ROUTES:
             app.router.add_route(route.method, route.path, self._handler(route))
         app.router.add_route("*", "/{path:.*}", _no_route)
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=5.0, shutdown_timeout=0.1)
@@ -143,26 +131,18 @@ class StandIn:
             fault = self._faults.next_for(route.path)
             if fault is None:
                 return self._logged(route, request, raw, self._answer(route, request, raw))
-            answer = self._answer(route, request, raw) if fault.applied else None
+            answered = self._answer(route, request, raw) if fault.applied else None
             await asyncio.sleep(fault.delay_s)
-            if answer is None and not fault.replaces_answer:
-                answer = self._answer(route, request, raw)
-            return self._logged(route, request, raw, self._failed(fault, request, answer))
+            if answered is None and not fault.replaces_answer:
+                answered = self._answer(route, request, raw)
+            return self._logged(route, request, raw, self._failed(fault, request, answered))
 
         return handle
 
     def _answer(self, route: Route, request: web.Request, raw: bytes) -> web.Response:
-        try:
-            caller = authenticate(
-                self.state, self.master_key, request.headers.get("Authorization"), route.path, route.access
-            )
-            asked = _read(route, request, raw)
-            failure = None if self.state.database_up else answer_without_database(route.path)
-            if failure is not None:
-                raise failure
-            return web.json_response(route.answer(self.state, asked, caller))
-        except ApiError as error:
-            return web.json_response(error.body, status=error.status)
+        asked = Asked(request.query, raw, request.headers.get("Authorization"))
+        status, body = answer(self.state, self.master_key, route, asked)
+        return web.json_response(body, status=status)
 
     def _failed(self, fault: Fault, request: web.Request, answer: web.Response | None) -> web.Response | None:
         if fault.drop:
@@ -185,27 +165,6 @@ class StandIn:
             asked = None
         self.log.append(Logged(route.path, asked, None if answer is None else answer.status))
         return answer if answer is not None else web.Response(status=500)
-
-
-def _read(route: Route, request: web.Request, raw: bytes) -> Request:
-    if route.method == "GET":
-        try:
-            return route.request.model_validate(dict(request.query))
-        except ValidationError as problems:
-            raise errors.invalid(problems, ("query",)) from None
-    if not raw:
-        raise errors.invalid_body("missing", ["body"], "Field required")
-    try:
-        body = json.loads(raw)
-    except ValueError as error:
-        position = error.pos if isinstance(error, json.JSONDecodeError) else 0
-        raise errors.invalid_body("json_invalid", ["body", position], "JSON decode error") from None
-    if not isinstance(body, dict):
-        raise errors.crashed()
-    try:
-        return route.request.model_validate(body)
-    except ValidationError as problems:
-        raise errors.invalid(problems) from None
 
 
 async def _no_route(_request: web.Request) -> web.Response:

@@ -1,0 +1,234 @@
+"""The parts of a running service, wired to one another, and started and stopped in order."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import timedelta
+
+import structlog
+
+from consumer.ingest.batch import Applied
+from consumer.ingest.drain import Drain
+from consumer.ingest.judging import IngestPolicy
+from consumer.ingest.loop import Ingest, IngestLimits
+from consumer.ingest.status import IngestStatus
+from consumer.ingest.topics import wait_for_topics
+from consumer.litellm.client import LiteLLMClient
+from consumer.litellm.gate import HealthGate
+from consumer.metrics import Metrics
+from consumer.observer import Observer
+from consumer.ports import Ports
+from consumer.provisioning import Provisioner, ProvisionerPolicy
+from consumer.retention import Retention
+from consumer.settings import Settings
+from producers.relay import Relay
+from storage.database import Database
+from storage.virtual_keys import KeyVault
+
+log = structlog.get_logger(__name__)
+
+Parts = Mapping[str, Callable[[], Awaitable[None]]]
+
+
+class Service:
+    """Ingest, drain, provisioner and relay over one database, and what watches them.
+
+    Args:
+        settings: With everything in it that `run` requires.
+        database: Open and up to date; it stays the caller's to close.
+        client: LiteLLM; it stays the caller's to close.
+        vault: Encrypts keys at rest.
+        ports: Everything else outside.
+        metrics: Where everything is counted.
+        ingest_status: What the ingest says of itself.
+        observer: Told what it can't see by itself.
+        breaker: Whether too many bad records stop a topic.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        client: LiteLLMClient,
+        vault: KeyVault,
+        ports: Ports,
+        *,
+        metrics: Metrics,
+        ingest_status: IngestStatus,
+        observer: Observer,
+        breaker: bool,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._ports = ports
+        self._metrics = metrics
+        self._ingest_status = ingest_status
+        self._observer = observer
+        self._breaker = breaker
+        self._policy = IngestPolicy(
+            our_source=settings.source,
+            credits_per_job=settings.credits_per_job,
+            dependency_wait=timedelta(seconds=settings.dependency_wait),
+        )
+        self._relay = Relay(
+            database,
+            ports.kafka.producer,
+            settings.outbound_topics,
+            on_published=metrics.published,
+            on_failed=metrics.publish_failed,
+            on_refused=lambda stream: metrics.publish_failed(stream, final=True),
+            token=ports.new_token(),
+            clock=ports.clock,
+            monotonic=ports.monotonic,
+            jitter=ports.random,
+        )
+        observer.relay = self._relay.status
+        self._drain = Drain(
+            database, self._policy, metrics=metrics, on_outcomes=self._relay.wake, clock=ports.clock
+        )
+        self._gate = HealthGate(
+            client.probe, random=ports.random, clock=ports.monotonic, on_change=metrics.litellm_up
+        )
+        self._provisioner = Provisioner(
+            database,
+            client,
+            self._gate,
+            vault,
+            _provisioner_policy(settings),
+            on_outcomes=self._relay.wake,
+            on_activated=lambda _org_id: self._drain.wake(),
+            metrics=metrics,
+            clock=ports.clock,
+            monotonic=ports.monotonic,
+            random=ports.random,
+            token_bytes=ports.token_bytes,
+            new_token=ports.new_token,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run the parts until `stop` is set or one of them breaks, then stop them in order.
+
+        What is in hand is finished within `shutdown_timeout`, leases are given back, the group is left.
+        """
+        consuming = asyncio.Event()  # set: ingest and provisioning end; the relay goes on a little longer
+        relaying = asyncio.Event()
+        retention = Retention(self._database, keep_days=self._settings.keep_days, clock=self._ports.clock)
+        parts: Parts = {
+            "relay": lambda: self._relay.run(relaying),
+            "provisioner": lambda: self._provisioner.run(consuming),
+            "gate": lambda: _until(consuming, self._gate.run()),
+            "drain": lambda: self._drain.run(consuming),
+            "retention": lambda: retention.run(consuming),
+            "observer": lambda: self._observer.run(self._database, consuming),
+            "ingest": lambda: self._consume(consuming),
+        }
+        await self._supervise(parts, stop, consuming, relaying)
+
+    def _go_on(self, applied: Applied) -> None:
+        """Wake whoever has something to do after a batch."""
+        if applied.outcomes or applied.dead_letters:
+            self._relay.wake()
+        if applied.needs_provisioning:
+            self._provisioner.wake()
+        if applied.needs_draining:
+            self._drain.wake()
+
+    async def _consume(self, stop: asyncio.Event) -> None:
+        settings, ports = self._settings, self._ports
+        wanted = (*settings.inbound_topics, *settings.outbound_topics.values())
+        there = await wait_for_topics(
+            ports.kafka.missing_topics, wanted, status=self._ingest_status, stop=stop, jitter=ports.random
+        )
+        if not there:
+            return
+        consumer = ports.kafka.consumer()
+        try:
+            await consumer.start()
+            ingest = Ingest(
+                consumer,
+                self._database,
+                self._policy,
+                IngestLimits(
+                    max_event_bytes=settings.max_event_bytes,
+                    breaker_bad=settings.breaker_bad if self._breaker else None,
+                    breaker_pause=settings.breaker_pause,
+                ),
+                metrics=self._metrics,
+                status=self._ingest_status,
+                on_applied=self._go_on,
+                clock=ports.clock,
+                monotonic=ports.monotonic,
+                jitter=ports.random,
+            )
+            await ingest.run(stop)
+        finally:
+            await consumer.stop()
+
+    async def _supervise(
+        self, parts: Parts, stop: asyncio.Event, consuming: asyncio.Event, relaying: asyncio.Event
+    ) -> None:
+        tasks = {name: asyncio.ensure_future(start()) for name, start in parts.items()}
+        stopping = asyncio.ensure_future(stop.wait())
+        done, _ = await asyncio.wait([stopping, *tasks.values()], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        deadline = self._ports.monotonic() + self._settings.shutdown_timeout
+        if any(task in done for task in tasks.values()):
+            log.error("part_ended", parts=[name for name, task in tasks.items() if task in done])
+        else:
+            log.info("stopping", within_s=self._settings.shutdown_timeout)
+        consuming.set()
+        relay = tasks.pop("relay")
+        late = await self._finish(tasks.values(), deadline)
+        relaying.set()
+        late += await self._finish([relay], deadline)
+        if late:
+            log.warning("stopped_before_the_end", parts=late, hint="what was in hand is repeated safely")
+        for task in (*tasks.values(), relay):
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+        log.info("stopped")
+
+    async def _finish(self, tasks: Iterable["asyncio.Future[None]"], deadline: float) -> int:
+        """Let tasks end by themselves until the deadline, then cancel them; return how many were late."""
+        left = max(0.1, deadline - self._ports.monotonic())
+        _, late = await asyncio.wait(list(tasks), timeout=left)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=1.0)
+        return len(late)
+
+
+async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
+    """Run `work` until `stop` is set, then cancel it."""
+    task = asyncio.ensure_future(work)
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+    finally:
+        task.cancel()
+        stopped.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _provisioner_policy(settings: Settings) -> ProvisionerPolicy:
+    jwk = settings.key_delivery_jwk
+    public_url = settings.public_url
+    assert public_url is not None, "the settings of `run` were checked for it"
+    return ProvisionerPolicy(
+        our_source=settings.source,
+        base_url=public_url,
+        adopt_existing=settings.adopt_existing_teams,
+        default_initial_credits=settings.default_initial_credits,
+        default_max_budget_usd=settings.default_max_budget_usd,
+        default_models=settings.default_models,
+        retry_for=timedelta(seconds=settings.retry_for),
+        dependency_wait=timedelta(seconds=settings.dependency_wait),
+        litellm_timeout=timedelta(seconds=settings.litellm_timeout_s),
+        concurrency=settings.litellm_concurrency,
+        delivery_jwk=None if jwk is None else json.loads(jwk),
+    )
