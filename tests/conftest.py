@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.parts.choice import PARTS, POSTGRES, Part, required
+from tests.parts.choice import PARTS, POSTGRES, SERVERS, Part, required
 
 # What belongs to the product is imported where a fixture needs it: a header and the choice of parts have
 # to work, and plain unit tests to run, whatever is broken elsewhere.
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from storage.database import Database
     from tests.parts.kafka import TopicFactory, Topics
     from tests.parts.litellm import Proxy
+    from tests.parts.servers import OwnKafka, OwnPostgres
 
 
 _REQUIRED = pytest.StashKey[frozenset[str]]()
@@ -210,3 +211,40 @@ def litellm() -> "Iterator[Proxy]":
 
     with start() as proxy:
         yield proxy
+
+
+# --- Servers to break -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def _own_kafka() -> "Iterator[OwnKafka]":
+    if not SERVERS.is_real:
+        pytest.skip(str(SERVERS))
+    from tests.parts.servers import OwnKafka  # noqa: PLC0415
+
+    with OwnKafka() as server:
+        yield server
+
+
+@pytest.fixture
+def own_kafka(_own_kafka: "OwnKafka") -> "OwnKafka":
+    """A cluster of three brokers that this test may stop, kill and hang; whole when it begins."""
+    _own_kafka.start_again()
+    return _own_kafka
+
+
+@pytest.fixture(scope="session")
+def _own_postgres() -> "Iterator[OwnPostgres]":
+    if not SERVERS.is_real:
+        pytest.skip(str(SERVERS))
+    from tests.parts.servers import OwnPostgres  # noqa: PLC0415
+
+    with OwnPostgres() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres(_own_postgres: "OwnPostgres") -> "OwnPostgres":
+    """A server that this test may stop, kill and hang; it runs when the test begins."""
+    _own_postgres.start_again()
+    return _own_postgres

@@ -1,4 +1,4 @@
-"""Which Kafka, PostgreSQL and LiteLLM the tests talk to.
+"""Which Kafka, PostgreSQL and LiteLLM the tests talk to, and which of their own they may break.
 
 For each part the first that is there: the address in its environment variable, a container where a Docker
 daemon answers (not with ``QM_TEST_CONTAINERS=0``), the embedded part. ``QM_TEST_REQUIRE`` (comma-separated
@@ -8,6 +8,8 @@ names) makes a real one a condition: without it nothing runs, and no test that u
 ``QM_TEST_KAFKA``         HOST:PORT
 ``QM_TEST_POSTGRES``      postgresql://USER:PASSWORD@HOST:PORT/DATABASE; the user creates databases
 ``QM_TEST_LITELLM``       http://HOST:PORT; its master key in ``QM_TEST_LITELLM_KEY``
+``QM_TEST_SERVERS``       the folder of the scripts that start servers of a test's own, to be
+                          stopped, killed and hung: see `tests.parts.servers`
 ========================  =====================================================================
 """
 
@@ -42,6 +44,7 @@ class Part:
     variable: str
     stand_in: str | None
     fixtures: frozenset[str]
+    in_containers: bool = True
 
     @property
     def given(self) -> str | None:
@@ -51,7 +54,7 @@ class Part:
     def source(self) -> Source:
         if self.given:
             return Source.GIVEN
-        if _docker_answers():
+        if self.in_containers and _docker_answers():
             return Source.CONTAINER
         return Source.EMBEDDED if self.stand_in else Source.ABSENT
 
@@ -69,13 +72,17 @@ class Part:
             case Source.EMBEDDED:
                 return f"{self.name}: embedded ({self.stand_in})"
             case Source.ABSENT:
-                return f"{self.name}: none, its tests are skipped (set {self.variable}, or start Docker)"
+                docker_too = ", or start Docker" if self.in_containers else ""
+                return f"{self.name}: none, its tests are skipped (set {self.variable}{docker_too})"
 
 
 KAFKA = Part("kafka", "QM_TEST_KAFKA", "Tansu, in memory", frozenset({"kafka_address"}))
 POSTGRES = Part("postgres", "QM_TEST_POSTGRES", None, frozenset({"postgres_url"}))
 LITELLM = Part("litellm", "QM_TEST_LITELLM", "the stand-in", frozenset({"litellm"}))
-PARTS = {part.name: part for part in (KAFKA, POSTGRES, LITELLM)}
+SERVERS = Part(
+    "servers", "QM_TEST_SERVERS", None, frozenset({"own_kafka", "own_postgres"}), in_containers=False
+)
+PARTS = {part.name: part for part in (KAFKA, POSTGRES, LITELLM, SERVERS)}
 
 
 def required() -> frozenset[str]:
