@@ -245,7 +245,10 @@ def _plain_header(headers: tuple[Header, ...], wanted: str) -> str | None:
 
 
 def _carried(value: object) -> str | None:
-    return value if isinstance(value, str) and 0 < len(value) <= MAX_TRACE else None
+    # U+0000, which a plain header may hold, would make an outcome that strict readers refuse: our own too.
+    if isinstance(value, str) and 0 < len(value) <= MAX_TRACE and "\0" not in value:
+        return value
+    return None
 
 
 def _refuse_envelope(error: str) -> NoReturn:

@@ -312,6 +312,10 @@ class TestTrace:
     def test_a_plain_header_that_is_not_utf_8_is_ignored(self) -> None:
         assert accepted(structured(("traceparent", b"\xff"), ("tracestate", None))).trace == Trace()
 
+    def test_a_plain_header_with_u_0000_is_ignored(self) -> None:
+        # The outcome would be JSON that no strict reader takes.
+        assert accepted(structured(("traceparent", b"a\x00b"), ("tracestate", b"\x00"))).trace == Trace()
+
     def test_1024_characters_are_carried(self) -> None:
         assert accepted(structured(correlationid="é" * 1024)).trace.correlationid == "é" * 1024
 
