@@ -52,6 +52,7 @@ class Applied:
     accepted: Counter[EventType] = field(default_factory=Counter)
     duplicates: Counter[EventType] = field(default_factory=Counter)
     conflicts: Counter[EventType] = field(default_factory=Counter)
+    """New dead letters of valid events whose identity stands for other data."""
     outcomes: Counter[OutcomeType] = field(default_factory=Counter)
     dead_letters: Counter[DeadLetterReason] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
@@ -109,7 +110,9 @@ async def apply_batch(
         for letter, new in zip(letters, stored, strict=True):
             if new:
                 applied.dead_letters[letter.reason] += 1
-                if letter.reason is not DeadLetterReason.ID_CONFLICT:
+                if letter.reason is DeadLetterReason.ID_CONFLICT:
+                    applied.conflicts[EventType(letter.event_type or "")] += 1
+                else:
                     applied.rejected[letter.event_type or ""] += 1
     return applied
 
@@ -137,7 +140,6 @@ async def _resolve_identities(
         elif event.fingerprint == registered.known.get(event.identity, first[event.identity]):
             applied.duplicates[event.type] += 1
         else:
-            applied.conflicts[event.type] += 1
             conflicting.append(one)
     return fresh, conflicting
 

@@ -175,6 +175,16 @@ async def test_repeats_within_a_batch_are_resolved_in_order(database: Database) 
     assert outcomes[1]["data"]["transaction_id"] == outcomes[0]["data"]["transaction_id"]
 
 
+async def test_a_conflict_that_is_read_again_counts_once(database: Database) -> None:
+    conflicting = received(
+        record("job.completed", {"org_id": "acme", "job_id": "z", "status": "completed"}, id_="e-acme-a")
+    )
+    first = await ingest(database, job("a"), conflicting)
+    again = await ingest(database, job("a"), conflicting)
+    assert (first.conflicts["job.completed"], again.conflicts["job.completed"]) == (1, 0)
+    assert again.duplicates["job.completed"] == 1
+
+
 async def test_a_job_is_charged_once_whatever_event_names_it(database: Database) -> None:
     await activate(database, credits_=1)
     await ingest(database, job("a", status="failed", id_="1"))
