@@ -86,7 +86,7 @@ async def read_topics(kafka: str, topics: Iterable[str], *, patience: float = 12
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
     while not (found := consumer.partitions_for_topic(topic)):
-        await consumer.topics()  # asks the brokers
+        await consumer._client.force_metadata_update()  # of all topics, for none is subscribed to
     return [TopicPartition(topic, partition) for partition in sorted(found)]
 
 
