@@ -7,7 +7,6 @@ stands under that organization's row lock, so a job is judged alike however it c
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from uuid import UUID
 
 from schemas.event import InboundEvent
 from schemas.events import JobCompleted
@@ -27,7 +26,6 @@ class JobDecision:
     entry: LedgerEntry | None
     outcome: OutcomeType
     data: Mapping[str, object]
-    job_key: UUID
 
 
 def must_wait(state: OrgState) -> bool:
@@ -59,22 +57,22 @@ def decide_job(
         # Without an organization there is no account, so there is no balance to speak of.
         reason = "org_not_found" if state.status is OrgStatus.UNKNOWN else "org_not_active"
         data |= {"reason": reason, "required": price if job.status == "completed" else 0, "available": None}
-        return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_FAILED, data, key)
+        return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_FAILED, data)
 
     skipped = _SKIP_REASONS.get(job.status)
     if skipped is not None:
         data |= {"reason": skipped, "credits_balance": state.balance}
-        return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_SKIPPED, data, key)
+        return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_SKIPPED, data)
     if already_charged:
         data |= {
             "reason": "job_already_charged",
             "transaction_id": str(key),
             "credits_balance": state.balance,
         }
-        return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_SKIPPED, data, key)
+        return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_SKIPPED, data)
     if state.balance < price:
         data |= {"reason": "insufficient_credits", "required": price, "available": state.balance}
-        return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_FAILED, data, key)
+        return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_FAILED, data)
 
     after = replace(
         state, balance=state.balance - price, charges=state.charges + 1, entries=state.entries + 1
@@ -99,4 +97,4 @@ def decide_job(
         "balance_after": after.balance,
         "sequence": after.charges,
     }
-    return JobDecision(after, entry, OutcomeType.CREDITS_DEDUCTED, data, key)
+    return JobDecision(after, entry, OutcomeType.CREDITS_DEDUCTED, data)
