@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consumer.decisions.credits import (
@@ -153,6 +153,10 @@ def test_another_organizations_entry_can_not_be_corrected() -> None:
     balance=st.integers(0, MAX_BALANCE),
     credits_=st.integers(-MAX_BALANCE, MAX_BALANCE).filter(bool),
 )
+@example(balance=1, credits_=-1)
+@example(balance=0, credits_=-1)
+@example(balance=1, credits_=MAX_BALANCE - 1)
+@example(balance=1, credits_=MAX_BALANCE)
 def test_a_balance_stays_between_zero_and_what_json_can_carry(balance: int, credits_: int) -> None:
     state = replace(ACME, balance=balance)
 

@@ -15,6 +15,7 @@ from schemas.event import InboundEvent
 from schemas.json_codec import dump_json
 from schemas.outcomes import OutcomeType
 from schemas.transactions import charge_id
+from storage.ledger import EntryKind, LedgerEntry
 from storage.organizations import OrgState, OrgStatus
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -58,6 +59,112 @@ def test_a_completed_job_is_charged_at_the_price_of_now() -> None:
     assert decision.data["balance_before"] == 5
     assert decision.data["balance_after"] == 3
     assert UUID(str(decision.data["transaction_id"])) == charge_id("acme", "j1")
+
+
+FACTS = {
+    "org_id": "acme",
+    "account_id": "acme",
+    "job_id": "j1",
+    "status": "completed",
+    "occurred_at": "2026-03-01T11:00:00Z",
+    "decided_at": "2026-03-01T12:00:00.000000Z",
+}
+
+
+def test_a_charge_is_told_in_full_and_booked_as_told() -> None:
+    state = org(5, charges=2, entries=3)
+
+    decision = decide_job(state, job(), already_charged=False, price=2, now=NOW)
+
+    assert decision.data == FACTS | {
+        "transaction_id": str(charge_id("acme", "j1")),
+        "credits": 2,
+        "balance_before": 5,
+        "balance_after": 3,
+        "sequence": 3,
+    }
+    assert decision.entry == LedgerEntry(
+        transaction_id=charge_id("acme", "j1"),
+        org_id="acme",
+        entry=4,
+        kind=EntryKind.CHARGE,
+        credits=-2,
+        balance_after=3,
+        sequence=3,
+        job_id="j1",
+        reason=None,
+        corrects=None,
+        created_at=NOW,
+    )
+
+
+UNCHARGED: dict[str, tuple[OrgState, str, bool, OutcomeType, dict[str, object]]] = {
+    "failed": (
+        org(5),
+        "failed",
+        False,
+        OutcomeType.CREDITS_DEDUCTION_SKIPPED,
+        {"reason": "job_failed", "credits_balance": 5},
+    ),
+    "cancelled after it was charged": (
+        org(5),
+        "cancelled",
+        True,
+        OutcomeType.CREDITS_DEDUCTION_SKIPPED,
+        {"reason": "job_cancelled", "credits_balance": 5},
+    ),
+    "charged already": (
+        org(0),
+        "completed",
+        True,
+        OutcomeType.CREDITS_DEDUCTION_SKIPPED,
+        {
+            "reason": "job_already_charged",
+            "transaction_id": str(charge_id("acme", "j1")),
+            "credits_balance": 0,
+        },
+    ),
+    "too little left": (
+        org(1),
+        "completed",
+        False,
+        OutcomeType.CREDITS_DEDUCTION_FAILED,
+        {"reason": "insufficient_credits", "required": 2, "available": 1},
+    ),
+    "of nobody": (
+        org(0, OrgStatus.UNKNOWN),
+        "completed",
+        False,
+        OutcomeType.CREDITS_DEDUCTION_FAILED,
+        {"reason": "org_not_found", "required": 2, "available": None},
+    ),
+    "failed, of nobody": (
+        org(0, OrgStatus.UNKNOWN),
+        "failed",
+        False,
+        OutcomeType.CREDITS_DEDUCTION_FAILED,
+        {"reason": "org_not_found", "required": 0, "available": None},
+    ),
+    "of one that failed": (
+        org(0, OrgStatus.FAILED),
+        "completed",
+        False,
+        OutcomeType.CREDITS_DEDUCTION_FAILED,
+        {"reason": "org_not_active", "required": 2, "available": None},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNCHARGED)
+def test_what_costs_nothing_says_why_and_changes_nothing(case: str) -> None:
+    state, status, charged, outcome, told = UNCHARGED[case]
+
+    decision = decide_job(state, job(status=status), already_charged=charged, price=2, now=NOW)
+
+    assert decision.outcome is outcome
+    assert decision.data == FACTS | {"status": status} | told
+    assert decision.state == state
+    assert decision.entry is None
 
 
 @pytest.mark.parametrize(("status", "reason"), [("failed", "job_failed"), ("cancelled", "job_cancelled")])
