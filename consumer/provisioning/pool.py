@@ -101,6 +101,7 @@ class Provisioner:
         self._sweeping: set[asyncio.Task[None]] = set()
         self._sweep_at = 0.0
         self._note_at = 0.0
+        self._without_database = False
         context = Context(database, vault, policy, clock, random, token_bytes)
         self._worker = Worker(context, client, gate, self._stopping, monotonic, self._decided)
 
@@ -142,8 +143,10 @@ class Provisioner:
                     await self._begin_sweeps()
                     await self._begin_turns()
                 except DatabaseUnavailable as error:
-                    log.warning("provisioner_without_database", reason=str(error))
+                    self._held_up(error)
                     pause = _AWAY_S
+                else:
+                    self._goes_on()
                 await self._rest(pause)
         finally:
             if self._serving:
@@ -269,10 +272,21 @@ class Provisioner:
         except LeaseLost:
             log.warning("lease_lost", org_id=claim.org_id)
         except DatabaseUnavailable as error:
-            log.warning("provisioning_without_database", org_id=claim.org_id, reason=str(error))
+            self._held_up(error)
         except Exception:
             # Here only what our own code gets wrong; one organization must not stop the others.
             log.exception("provisioning_broke_off", org_id=claim.org_id)
+
+    def _held_up(self, error: DatabaseUnavailable) -> None:
+        """Say it once for an outage, however many organizations it met and however long it lasts."""
+        if not self._without_database:
+            log.warning("provisioner_held_up", by="database", error=str(error), action="waiting for it")
+            self._without_database = True
+
+    def _goes_on(self) -> None:
+        if self._without_database:
+            log.info("provisioner_goes_on", after="database")
+            self._without_database = False
 
     def _decided(self, org_id: str, decided: Decided) -> None:
         if self._metrics is not None:

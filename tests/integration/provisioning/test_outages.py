@@ -1,10 +1,16 @@
 """LiteLLM is down: events wait, are given up in time, and leave nothing behind for good."""
 
+import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from consumer.provisioning import pool
 from consumer.standin import Fault
+from storage import inbox
+from storage.database import DatabaseUnavailable
 from tests.integration.provisioning.world import World, org_created, user_joined
 
 
@@ -270,3 +276,32 @@ async def test_a_team_that_others_make_after_the_removal_is_theirs(world: World)
     )
     await world.run_for(60)
     assert world.standin.state.teams["org"].team_alias == "theirs"
+
+
+async def test_a_database_that_is_away_is_said_once_and_so_is_its_return(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_AWAY_S", 0.001)
+    away = DatabaseUnavailable("nobody there")
+    failures, tries = asyncio.Event(), 0
+    find = inbox.runnable_orgs
+
+    async def runnable_orgs(*args: Any, **kwargs: Any) -> list[str]:
+        nonlocal tries
+        tries += 1
+        if tries <= 5:
+            raise away
+        failures.set()
+        return await find(*args, **kwargs)
+
+    monkeypatch.setattr(inbox, "runnable_orgs", runnable_orgs)
+    stop = asyncio.Event()
+    await world.take(org_created())
+    with capture_logs() as logs:
+        running = asyncio.create_task(world.provisioner.run(stop))
+        await failures.wait()
+        await world.decides(1)
+        stop.set()
+        await running
+    said = [one["event"] for one in logs if one["event"].startswith("provisioner")]
+    assert said == ["provisioner_held_up", "provisioner_goes_on"]
