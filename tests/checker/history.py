@@ -105,6 +105,8 @@ class Policy:
     default_credits: int = 0
     max_event_bytes: int = 524_288
     may_fail: bool = False
+    doomed: frozenset[str] = frozenset()
+    """Organizations that nobody ever creates: what is asked for in them fails."""
     max_round: int = 1
     operated: bool = False
     secrets: frozenset[bytes] = field(default=frozenset(), repr=False)
