@@ -8,8 +8,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import structlog
+
 from consumer.litellm.errors import LiteLLMError
 from consumer.pauses import growing_pauses
+
+log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
@@ -99,6 +103,7 @@ class HealthGate:
 
     def _close(self) -> None:
         if self._open.is_set():
+            log.warning("litellm_unavailable", error=str(self._last_error), action="waiting for it")
             self._open.clear()
             self._closed_at = self._clock()
             self._changed()
@@ -106,6 +111,7 @@ class HealthGate:
     def _reopen(self) -> None:
         self._last_error = None
         if not self._open.is_set():
+            log.info("litellm_back", after_s=round(self.closed_for_s, 1))
             self._closed_at = None
             self._open.set()
             self._changed()

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from consumer.litellm.errors import Doubtful, Unauthorized
 from consumer.litellm.gate import FIRST_PAUSE_S, LONGEST_PAUSE_S, HealthGate
@@ -137,3 +138,16 @@ async def test_pauses_grow_to_a_limit(world: World) -> None:
 
     assert world.pauses[:4] == [0.5, 1.0, 2.0, 4.0]
     assert world.pauses[-2:] == [LONGEST_PAUSE_S, LONGEST_PAUSE_S]
+
+
+async def test_an_outage_is_said_once_and_so_is_its_end(world: World) -> None:
+    world.failures = [Doubtful("/key/info", "no answer")] * 3
+    with capture_logs() as logs:
+        world.gate.report_failure()
+        for _ in range(3):
+            await world.next_pause()
+            world.gate.report_failure()
+            world.may_go_on.release()
+        await world.gate.wait_open()
+    assert [one["event"] for one in logs] == ["litellm_unavailable", "litellm_back"]
+    assert logs[-1]["after_s"] == sum(world.pauses)
