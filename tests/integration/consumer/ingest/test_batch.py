@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from consumer.ingest import batch
 from consumer.ingest.batch import Applied, Received, RejectedRecord, apply_batch
 from consumer.ingest.drain import drain_organization
 from consumer.ingest.judging import IngestPolicy
@@ -25,6 +26,7 @@ from storage import ledger, organizations, outbox, tables
 from storage.database import Database
 from storage.ledger import EntryKind, LedgerEntry
 from storage.organizations import OrgProfile, OrgState, OrgStatus
+from storage.outbox import PendingRecord
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 POLICY = IngestPolicy(our_source="/quartermaster", credits_per_job=1, dependency_wait=timedelta(seconds=60))
@@ -131,6 +133,19 @@ async def outcomes_of(database: Database) -> list[dict[str, Any]]:
     return found
 
 
+async def letters_of(database: Database) -> list[PendingRecord]:
+    """All dead letters, in the order in which the relay would publish them."""
+    async with database.reading() as tx:
+        rows = await outbox.pending(tx, list(range(outbox.SHARDS)), after=0, limit=100_000)
+    return [row for row in rows if row.stream == "dead_letter"]
+
+
+def rejected_of(one: IncomingRecord) -> RejectedRecord:
+    rejected = decode(one, max_bytes=1_000_000)
+    assert isinstance(rejected, Rejected), rejected
+    return RejectedRecord(rejected, one)
+
+
 async def inbox_rows(database: Database) -> list[Any]:
     async with database.reading() as tx:
         return list(await tx.execute(select(tables.inbox).order_by(tables.inbox.c.inbox_id)))
@@ -223,6 +238,109 @@ async def test_guarantee_8_a_dead_letter_is_decided_once(database: Database) -> 
     async with database.reading() as tx:
         [row] = await outbox.pending(tx, list(range(outbox.SHARDS)), after=0, limit=10)
     assert row.value == b"{"
+
+
+async def test_guarantee_2_other_data_under_a_known_id_is_a_conflict_however_much_later(
+    database: Database,
+) -> None:
+    await activate(database)
+    await ingest(database, job("a"), job("b"))
+    before = (await outcomes_of(database), await state_of(database))
+
+    contradictions = [job("z", id_="e-acme-a"), job("y", id_="e-acme-b")]
+    applied = await ingest(database, *contradictions, job("a"))
+
+    assert applied.conflicts == Counter({"job.completed": 2})
+    assert applied.duplicates == Counter({"job.completed": 1})
+    assert applied.dead_letters == Counter({"id_conflict": 2})
+    assert applied.rejected == Counter()
+    assert not applied.accepted
+    assert (await outcomes_of(database), await state_of(database)) == before
+    letters = await letters_of(database)
+    assert [(one.value, one.key) for one in letters] == [
+        (one.record.value, one.record.key) for one in contradictions
+    ]
+    assert {dict(one.headers)["qm-error"] for one in letters} == {
+        b"id: an event with this source and id but other data was accepted before"
+    }
+    again = await ingest(database, *contradictions)
+    assert again.conflicts == again.dead_letters == Counter()
+
+
+async def test_bad_records_are_counted_by_reason_and_by_the_type_that_could_be_read(
+    database: Database,
+) -> None:
+    odd = {"org_id": "acme", "job_id": "a", "status": "odd"}
+    bad = [
+        record("", {}, id_="", raw=b"{", offset=1),
+        record("", {}, id_="", raw=b"[", offset=2),
+        record("job.completed", odd, id_="1", offset=3),
+        record("job.completed", odd, id_="2", offset=4),
+        record("job.completed", odd, id_="2", offset=4),
+    ]
+    applied = await ingest(database, rejected=[rejected_of(one) for one in bad])
+
+    assert applied.dead_letters == Counter({"invalid_json": 2, "invalid_data": 2})
+    assert applied.rejected == Counter({"": 2, "job.completed": 2})
+
+
+async def test_who_has_to_go_on_with_a_batch_is_told(database: Database) -> None:
+    def needs(applied: Applied) -> tuple[bool, bool]:
+        return applied.needs_provisioning, applied.needs_draining
+
+    assert needs(await ingest(database)) == (False, False)
+    assert needs(await ingest(database, job("a"))) == (False, False), "there is no organization yet"
+    assert needs(await ingest(database, joined(), job("b"))) == (True, False)
+    assert needs(await ingest(database, founded())) == (True, False)
+    await activate(database)
+    assert needs(await ingest(database, job("c"))) == (False, True), "behind those that wait"
+    assert needs(await ingest(database, joined("v"))) == (True, False)
+    await activate(database, org="other")
+    assert needs(await ingest(database, job("c", org="other"))) == (False, False)
+
+
+async def test_the_event_loop_gets_its_turn_every_fifty_events(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await activate(database)
+    turns: list[float] = []
+
+    async def turn(seconds: float) -> None:
+        turns.append(seconds)
+
+    monkeypatch.setattr(batch.asyncio, "sleep", turn)
+    await ingest(database, *(job(f"{n}") for n in range(149)))
+    assert turns == [0, 0]
+    await ingest(database, *(job(f"{n}") for n in range(200, 250)))
+    assert turns == [0, 0, 0]
+
+
+async def test_a_batch_takes_its_locks_in_one_order(database: Database) -> None:
+    """Two batches that share organizations, jobs or events wait for each other, and never in a circle."""
+    orgs = [f"org{n}" for n in (3, 1, 2)]
+    for org in orgs:
+        await activate(database, org=org)
+    batch_ = [job(f"j{n}", org=org) for n in range(4) for org in orgs]
+    written: dict[str, list[list[Any]]] = {}
+
+    def note(_c: object, _cursor: object, statement: str, parameters: Any, *_rest: object) -> None:
+        for table in ("identities", "ledger_entries"):
+            if statement.startswith(f'INSERT INTO "{table}"'):
+                keys = parameters[0] if database.dialect == "postgresql" else [row[0] for row in parameters]
+                written.setdefault(table, []).append([str(key) for key in keys])
+
+    sqlalchemy_event.listen(Engine, "before_cursor_execute", note)
+    try:
+        await ingest(database, *batch_)
+    finally:
+        sqlalchemy_event.remove(Engine, "before_cursor_execute", note)
+
+    assert {table: len(keys[0]) for table, keys in written.items()} == {
+        "identities": 12,
+        "ledger_entries": 12,
+    }
+    for [keys] in written.values():
+        assert keys == sorted(keys)
 
 
 async def test_guarantee_8_a_mended_event_may_use_the_same_id(database: Database) -> None:
