@@ -1,13 +1,17 @@
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from aiokafka.errors import (
+    CorruptRecordException,
+    InvalidTimestampError,
     KafkaConnectionError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
     UnknownError,
 )
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,7 +31,9 @@ from producers.relay_plan import (
     remedy,
     sendable,
     size_of,
+    without_value,
 )
+from schemas.dead_letters import VALUE_OMITTED
 from schemas.outcomes import Stream
 from storage.outbox import PendingRecord
 
@@ -102,6 +108,36 @@ def test_what_is_held_on_one_page_is_held_on_the_next_even_where_its_lane_has_ch
     assert plan([outcome(2, "a"), outcome(3, "b")], held=held) == [(3,)]
 
 
+def test_what_must_wait_is_counted() -> None:
+    rows = [outcome(1, "a"), outcome(2, "b"), outcome(3, "a"), letter(4)]
+    planned = plan_batches(
+        rows, lane_of=lane_of, closed={lane_of(rows[0])}, held={(Stream.CREDITS, "b")}, states={}
+    )
+
+    assert planned.held == 3
+    assert plan_batches(rows, lane_of=lane_of, closed=set(), held=set(), states={}).held == 0
+
+
+def test_a_batch_goes_where_its_records_belong() -> None:
+    rows = [outcome(n, org) for n, org in enumerate("abcabc", 1)] + [letter(7, key=b"b")]
+    small = dict.fromkeys(map(lane_of, rows), LaneState(batch_bytes=1))
+    planned = plan_batches(rows, lane_of=lane_of, closed=set(), held=set(), states=small)
+
+    for lane, batches in planned.batches.items():
+        for one in batches:
+            assert one.lane == lane
+            assert {lane_of(record) for record in one.records} == {lane}
+    assert sum(map(len, planned.batches.values())) == len(rows)
+
+
+def test_an_organization_held_on_one_topic_is_not_held_on_another() -> None:
+    held: set[tuple[Stream, str]] = set()
+    other = PendingRecord(2, Stream.PROVISIONING, "a", b"a", b"v", ())
+    plan([outcome(1, "a")], closed={lane_of(outcome(1, "a"))}, held=held)
+
+    assert plan([other, outcome(3, "a")], held=held) == [(2,)]
+
+
 def test_a_held_dead_letter_holds_back_only_its_lane() -> None:
     held: set[tuple[Stream, str]] = set()
     plan([letter(1, key=b"a")], closed={lane_of(letter(1, key=b"a"))}, held=held)
@@ -143,7 +179,9 @@ def batch(*records: PendingRecord) -> Batch:
     return Batch(lane_of(records[0]), records)
 
 
-@pytest.mark.parametrize("error", [MessageSizeTooLargeError(), RecordListTooLargeError()])
+@pytest.mark.parametrize(
+    "error", [MessageSizeTooLargeError(), RecordListTooLargeError(), InvalidTimestampError()]
+)
 def test_too_large_is_final_only_for_a_record_alone(error: Exception) -> None:
     assert judge(error, batch(outcome(1), outcome(2)), 0) is Verdict.SPLIT
     assert judge(error, batch(outcome(1)), 0) is Verdict.REFUSED
@@ -161,7 +199,10 @@ def test_an_unnamed_refusal_of_a_record_without_key_is_believed_after_some_tries
 
     assert judge(UnknownError(), batch(keyless, letter(2)), 0) is Verdict.SPLIT
     assert judge(UnknownError(), batch(keyless), 0) is Verdict.LATER
+    assert judge(UnknownError(), batch(keyless), TRIES_OF_UNKNOWN - 1) is Verdict.LATER
     assert judge(UnknownError(), batch(keyless), TRIES_OF_UNKNOWN) is Verdict.REFUSED
+    assert judge(CorruptRecordException(), batch(keyless), TRIES_OF_UNKNOWN) is Verdict.REFUSED
+    assert judge(KafkaConnectionError(), batch(keyless), TRIES_OF_UNKNOWN) is Verdict.LATER
 
 
 def test_a_refused_dead_letter_loses_its_value_and_then_its_place() -> None:
@@ -181,6 +222,41 @@ def test_a_dead_letter_without_its_value_says_so_after_its_other_headers() -> No
     assert record.headers == (*row.headers, ("qm-value-omitted", b"true"))
 
 
+def test_without_its_value_a_dead_letter_is_the_same_in_all_else() -> None:
+    row = letter(7, key=None)
+
+    assert without_value(row) == replace(row, value=None, headers=(*row.headers, VALUE_OMITTED))
+
+
+def test_the_size_of_a_record_is_what_it_takes_at_most() -> None:
+    record = PendingRecord(
+        1, Stream.DEAD_LETTER, "", b"key", b"value", (("na", b"1234"), ("n", None), ("", b""))
+    )
+
+    assert size_of(record) == 64 + 3 + 5 + (12 + 8 + 4) + (12 + 4) + 12
+    assert size_of(replace(record, key=None, value=None, headers=())) == 64
+
+
+@given(
+    key=st.none() | st.binary(max_size=300),
+    value=st.none() | st.binary(max_size=300),
+    headers=st.lists(st.tuples(st.text(max_size=200), st.none() | st.binary(max_size=200)), max_size=5),
+    before=st.integers(0, 3),
+)
+def test_no_record_takes_more_of_a_batch_than_its_size(
+    key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]], before: int
+) -> None:
+    builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 10**6)
+    for offset in range(before):
+        builder.append(offset, 0, b"k", b"v", [])
+    empty = builder.size()
+    builder.append(before, 1_770_000_000_000, key, value, headers)
+
+    assert builder.size() - empty <= size_of(
+        PendingRecord(1, Stream.CREDITS, "a", key, value, tuple(headers))
+    )
+
+
 def test_batches_halve_until_the_culprit_stands_alone_and_grow_again() -> None:
     rows = tuple(outcome(n, value=b"x" * 900) for n in range(8))
     state = LaneState()
@@ -193,6 +269,97 @@ def test_batches_halve_until_the_culprit_stands_alone_and_grow_again() -> None:
     small = state.batch_bytes
     state.delivered(GROW_AFTER)
     assert state.batch_bytes == 2 * small
+
+
+def test_batches_grow_again_only_after_so_many_deliveries_since_they_were_cut_or_grew() -> None:
+    state = LaneState(batch_bytes=1000)
+    state.delivered(GROW_AFTER - 1)
+    state.cut(batch(outcome(1, value=b"x" * 5000)))
+    assert state.batch_bytes == 500
+
+    state.delivered(GROW_AFTER - 1)
+    assert state.batch_bytes == 500
+    state.delivered(1)
+    assert state.batch_bytes == 1000
+
+    state.delivered(GROW_AFTER - 1)
+    assert state.batch_bytes == 1000
+    state.delivered(1)
+    assert state.batch_bytes == 2000
+
+
+def test_batches_never_grow_beyond_what_the_producer_takes() -> None:
+    state = LaneState(batch_bytes=MAX_BATCH_BYTES - 1)
+    for _ in range(3):
+        state.delivered(GROW_AFTER)
+        assert state.batch_bytes == MAX_BATCH_BYTES
+
+
+def test_what_was_delivered_at_full_size_counts_for_no_growth_after_a_cut() -> None:
+    state = LaneState()
+    state.delivered(10 * GROW_AFTER)
+    state.cut(batch(outcome(1)))
+    small = state.batch_bytes
+
+    state.delivered(GROW_AFTER - 1)
+
+    assert state.batch_bytes == small
+
+
+def test_batches_are_cut_to_whole_bytes_and_never_to_none() -> None:
+    state = LaneState(batch_bytes=3)
+    sizes = []
+    for _ in range(3):
+        state.cut(batch(outcome(1)))
+        sizes.append(state.batch_bytes)
+
+    assert sizes == [1, 1, 1]
+    assert all(type(size) is int for size in sizes)
+
+
+def test_no_delivery_is_no_news() -> None:
+    state = LaneState()
+    state.failed(100.0, 1.0)
+
+    state.delivered(0)
+
+    assert (state.failures, state.failing_since, state.is_open(100.0)) == (1, 100.0, False)
+
+
+def test_after_a_delivery_pauses_begin_anew() -> None:
+    state = LaneState()
+    for _ in range(5):
+        state.failed(100.0, 1.0)
+    state.delivered(1)
+    assert state.is_open(0.0)
+
+    state.failed(200.0, 1.0)
+
+    assert (state.failures, state.failing_since) == (1, 200.0)
+    assert state.closed_until == pytest.approx(200.1)
+
+
+def test_a_pause_is_over_when_its_time_has_come() -> None:
+    state = LaneState(closed_until=100.0)
+
+    assert not state.is_open(99.9)
+    assert state.is_open(100.0)
+
+
+def test_each_failure_in_a_row_doubles_the_pause() -> None:
+    state = LaneState()
+    pauses = []
+    for _ in range(9):
+        state.failed(0.0, 1.0)
+        pauses.append(state.closed_until)
+
+    assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0])
+    assert state.failures == 9
+
+
+def test_a_pause_has_an_end_however_many_failures_there_were() -> None:
+    assert pause_after(10**6, 1.0, most_s=1e9) == pytest.approx(6553.6)
+    assert pause_after(16, 1.0, most_s=1e9) == pytest.approx(6553.6)
 
 
 def test_a_lane_is_closed_for_growing_pauses_and_opened_by_a_delivery() -> None:
