@@ -58,6 +58,8 @@ async def test_entries_are_read_as_booked_and_in_order(database: Database) -> No
         ]
         assert found[-1] == correction
         assert await ledger.entries_of(tx, "acme", after=3, limit=1) == [found[3]]
+        assert await ledger.entries_of(tx, "acme", after=1) == found[1:]
+        assert await ledger.entries_of(tx, "other") == []
         assert await ledger.find(tx, correction.transaction_id) == correction
         assert await ledger.find(tx, uuid4()) is None
         assert await ledger.totals(tx, "acme") == (101, 3)
@@ -165,6 +167,10 @@ def second_charge() -> ColumnElement[bool]:
     return ledger_entries.c.entry == 3
 
 
+def is_charge() -> ColumnElement[bool]:
+    return ledger_entries.c.kind == "charge"
+
+
 TAMPERED = {
     "an entry taken out": (
         delete(ledger_entries).where(second_charge()),
@@ -247,6 +253,102 @@ async def test_books_that_were_tampered_with(database: Database, how: str) -> No
         assert any(sign in problem for problem in verification.problems), verification.problems
     unexpected = [one for one in verification.problems if not any(sign in one for sign in expected)]
     assert unexpected == []
+
+
+async def test_an_empty_database_is_in_order(database: Database) -> None:
+    async with database.reading() as tx:
+        assert await ledger.verify(tx) == Verification(ok=True, organizations=0, entries=0, problems=[])
+
+
+async def test_what_is_wrong_is_told_in_order_a_hundred_lines_of_a_kind(database: Database) -> None:
+    async with database.transaction() as tx:
+        await book(tx, "b", jobs=60)
+        await book(tx, "a", jobs=60)
+    async with tampering(database) as tx:
+        await tx.execute(update(ledger_entries).values(balance_after=1000))
+        await tx.execute(update(ledger_entries).where(is_charge()).values(job_id="of nobody"))
+
+    async with database.reading() as tx:
+        problems = (await ledger.verify(tx)).problems
+
+    wrong = [one for one in problems if "its balance is not" in one]
+    places = [("a", number) for number in range(1, 62)] + [("b", number) for number in range(1, 40)]
+    assert wrong == [
+        f"organization '{org_id}', entry {number}: its balance is not the one before plus its credits"
+        for org_id, number in places
+    ]
+    foreign = [one for one in problems if "its id is not its job's" in one]
+    assert len(foreign) == len(set(foreign)) == 100
+    assert len(problems) == 200
+
+
+async def test_organizations_that_disagree_with_the_ledger_are_told_in_order(database: Database) -> None:
+    names = [f"org-{number:03}" for number in range(120)]
+    async with database.transaction() as tx:
+        states = await organizations.lock(tx, reversed(names))
+        await organizations.save(
+            tx,
+            [
+                replace(states[name], balance=5, entries=2, charges=1, waiting_jobs=7)
+                for name in reversed(names)
+            ],
+        )
+    async with database.reading() as tx:
+        problems = (await ledger.verify(tx)).problems
+    assert problems == [
+        f"organization {name!r}: its row's {what} differs from the ledger's by {by}"
+        for name in names[:100]
+        for what, by in (("balance", 5), ("number of entries", 2), ("number of charges", 1))
+    ]
+
+
+async def test_organizations_without_a_row_are_told_a_hundred_of_them(database: Database) -> None:
+    async with database.transaction() as tx:
+        for number in range(101):
+            await book(tx, f"org-{number}", jobs=0)
+        await book(tx, "kept", jobs=0)
+    async with tampering(database) as tx:
+        gone = organizations_table.c.org_id != "kept"
+        await tx.execute(delete(organizations_table).where(gone))
+    async with database.reading() as tx:
+        verification = await ledger.verify(tx)
+    assert (verification.organizations, verification.entries) == (1, 102)
+    assert len(verification.problems) == 100
+    assert all("entries without an organization" in one for one in verification.problems)
+    assert not any("kept" in one for one in verification.problems)
+
+
+async def test_a_correction_names_an_entry_of_its_own_organization(database: Database) -> None:
+    async with database.transaction() as tx:
+        states = {name: await book(tx, name) for name in ("b", "a")}
+        for org_id, of in (("b", "a"), ("b", "b"), ("a", "a"), ("a", "b")):
+            correction = entry(states[org_id], 0, kind=EntryKind.ADJUSTMENT, corrects=charge_id(of, "job-1"))
+            states[org_id] = booked(states[org_id], correction)
+            await ledger.append(tx, [correction])
+        await organizations.save(tx, states.values())
+    async with database.reading() as tx:
+        assert (await ledger.verify(tx)).problems == [
+            "organization 'a', entry 6: it corrects no entry of the organization",
+            "organization 'b', entry 5: it corrects no entry of the organization",
+        ]
+
+
+async def test_corrections_of_nothing_are_told_in_order_a_hundred_of_them(database: Database) -> None:
+    async with database.transaction() as tx:
+        for org_id in ("b", "a"):
+            state = await book(tx, org_id, jobs=0)
+            for _ in range(60):
+                wrong = entry(state, 0, kind=EntryKind.ADJUSTMENT, corrects=uuid4())
+                await ledger.append(tx, [wrong])
+                state = booked(state, wrong)
+            await organizations.save(tx, [state])
+    async with database.reading() as tx:
+        problems = (await ledger.verify(tx)).problems
+    places = [("a", number) for number in range(2, 62)] + [("b", number) for number in range(2, 42)]
+    assert problems == [
+        f"organization '{org_id}', entry {number}: it corrects no entry of the organization"
+        for org_id, number in places
+    ]
 
 
 # -- against a model: a list of numbers --

@@ -1,13 +1,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schemas.dead_letters import DeadLetterReason
+from schemas.dead_letters import DeadLetterReason, dead_letter_headers
 from schemas.outcomes import OUTCOME_CONTENT_TYPE, OutcomeType, Stream
 from schemas.transactions import charge_id
 from storage import dead_letters, organizations, outbox, outcomes
@@ -96,6 +99,86 @@ async def test_places_follow_the_order_of_the_organizations_lock(database: Datab
     assert [int(record.value or b"") for record in records if record.org_id == "acme"] == list(range(20))
 
 
+async def test_the_numbers_of_outcomes_follow_one_another(database: Database) -> None:
+    async with database.transaction() as tx:
+        await outbox.append_outcomes(tx, [outcome(), outcome("beta")])
+    async with database.transaction() as tx:
+        await outbox.append_outcomes(tx, [outcome()])
+        assert [one.outcome_seq for one in await outcomes.page(tx)] == [1, 2, 3]
+
+
+async def test_one_record_can_be_asked_for(database: Database) -> None:
+    async with database.transaction() as tx:
+        await outbox.append_outcomes(tx, [outcome(value=b"1"), outcome(value=b"2")])
+        assert [record.value for record in await outbox.pending(tx, ALL, limit=1)] == [b"1"]
+
+
+async def test_what_is_told_of_the_oldest_is_when_the_first_in_the_outbox_was_decided(
+    database: Database,
+) -> None:
+    async with database.transaction() as tx:
+        await outbox.append_outcomes(tx, [outcome("a", decided_at=after(5))])
+        await outbox.append_outcomes(tx, [outcome("b", decided_at=after(3)), outcome("c")])
+        await outbox.append_dead_letters(tx, [letter(1, dead_lettered_at=after(7)), letter(2)])
+        told = []
+        for record in await outbox.pending(tx, ALL):
+            told.append(await outbox.oldest_pending_at(tx))
+            await outbox.acknowledge(tx, [record.outbox_id])
+        assert told == [after(5), after(3), NOON, after(7), NOON]
+        assert await outbox.oldest_pending_at(tx) is None
+
+
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("decide"), st.lists(st.sampled_from("abcdefgh"), max_size=6)),
+        st.tuples(st.just("reject"), st.lists(st.sampled_from([None, b"a", b"b", b"c"]), max_size=3)),
+        st.tuples(st.just("publish"), st.sets(st.integers(0, SHARDS - 1)), st.integers(0, 9)),
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_STEPS, st.sets(st.integers(0, SHARDS - 1)), st.integers(0, 5), st.integers(0, 12))
+async def test_guarantee_3_like_a_list_in_the_order_decided(
+    database: Database, steps: list[Any], shards: set[int], skipped: int, limit: int
+) -> None:
+    """The reference: one list; a part of the outbox is what of it has a key of that part."""
+    model: list[tuple[int, bytes | None, bytes | None]] = []  # part, key, value
+    made = 0
+    async with database.transaction() as tx:
+        await outbox.acknowledge(tx, [record.outbox_id for record in await outbox.pending(tx, ALL)])
+        for what, *given_ in steps:
+            if what == "publish":
+                taken = (await outbox.pending(tx, given_[0], limit=1000))[: given_[1]]
+                await outbox.acknowledge(tx, [record.outbox_id for record in taken])
+                for record in taken:
+                    model.remove((shard_of(record.key or b""), record.key, record.value))
+                continue
+            keys = [key.encode() for key in given_[0]] if what == "decide" else given_[0]
+            values = [f"{uuid4()}".encode() for _ in keys]
+            model += [(shard_of(key or b""), key, value) for key, value in zip(keys, values, strict=True)]
+            made += len(keys)
+            if what == "decide":
+                await outbox.append_outcomes(
+                    tx, [outcome(key.decode(), value) for key, value in zip(keys, values, strict=True)]
+                )
+            else:
+                await outbox.append_dead_letters(
+                    tx, [letter(made, key=key, value=value) for key, value in zip(keys, values, strict=True)]
+                )
+
+        everything = await outbox.pending(tx, ALL)
+        assert [(record.key, record.value) for record in everything] == [one[1:] for one in model]
+        assert await outbox.count_pending(tx) == len(model)
+        after_ = everything[skipped - 1].outbox_id if 0 < skipped <= len(everything) else 0
+        rest = model[skipped if after_ else 0 :]
+        page = await outbox.pending(tx, sorted(shards), after=after_, limit=limit)
+    expected = [one[1:] for one in rest if one[0] in shards][:limit]
+    assert [(record.key, record.value) for record in page] == expected
+    assert all(record.outbox_id > after_ for record in page)
+
+
 async def test_a_batch_costs_one_statement_on_postgresql(
     tx: AsyncConnection, dialect: str, statements: Statements
 ) -> None:
@@ -159,6 +242,54 @@ async def test_a_dead_letter_goes_out_with_its_own_bytes_and_the_reason(database
     assert added["qm-event-id"] == b"e-1"
     assert added["qm-original-offset"] == b"7"
     assert "qm-event-source" not in added
+
+
+async def test_a_dead_letter_is_published_whole(database: Database) -> None:
+    found = letter(
+        7,
+        key=b"\xff",
+        partition=3,
+        error="data.status: odd",
+        reason=DeadLetterReason.INVALID_DATA,
+        event_id="e-1",
+        event_source="/platform",
+        event_type="job.completed",
+    )
+    async with database.transaction() as tx:
+        await outbox.append_dead_letters(tx, [found])
+        [record] = await outbox.pending(tx, [shard_of(b"\xff")])
+        await outbox.acknowledge(tx, [record.outbox_id])
+        assert await outbox.count_pending(tx) == 0
+    assert (record.stream, record.org_id) == (Stream.DEAD_LETTER, "")
+    assert (record.key, record.value) == (b"\xff", found.value)
+    assert record.headers == tuple(
+        dead_letter_headers(
+            found.headers,
+            reason=found.reason,
+            error="data.status: odd",
+            event_id="e-1",
+            event_source="/platform",
+            event_type="job.completed",
+            topic="job.completed",
+            partition=3,
+            offset=7,
+            timestamp_ms=found.timestamp_ms,
+            dead_lettered_at=NOON,
+        )
+    )
+
+
+async def test_of_a_dead_letter_given_twice_one_is_new(database: Database) -> None:
+    one, other = letter(1), letter(2)
+    async with database.transaction() as tx:
+        assert await outbox.append_dead_letters(tx, [one, other, one]) == [True, True, False]
+        assert await outbox.append_dead_letters(tx, [letter(3), other]) == [True, False]
+        assert [dict(record.headers)["qm-original-offset"] for record in await outbox.pending(tx, ALL)] == [
+            b"1",
+            b"2",
+            b"3",
+        ]
+        assert await outbox.append_dead_letters(tx, []) == []
 
 
 async def test_dead_letters_are_found_by_reason_topic_and_whether_redriven(database: Database) -> None:
