@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.ingest.judging import IngestPolicy, Judge
+from consumer.ingest.records import LARGE
 from consumer.metrics import Metrics
 from consumer.pauses import wait_for_any
 from schemas.event import from_stored
@@ -61,6 +62,8 @@ async def drain_organization(
         state = judge.judge(
             state, from_stored(row.event), origin=row.origin, stored_at=row.stored_at, round_=row.round
         )
+        if len(row.event) >= LARGE:
+            await asyncio.sleep(0)
     await inbox.remove(tx, [row.inbox_id for row in rows])
     outcomes = await judge.write(tx)
     await organizations.save(tx, [replace(state, waiting_jobs=state.waiting_jobs - len(rows))])

@@ -13,6 +13,8 @@ from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import _MemoryRecordsPy
 from aiokafka.record.util import decode_varint
 
+from consumer.ingest.expansion import UnreadBatch, expands_too_far, without_huge_value
+
 
 def accept_any_header_name() -> None:
     """Have every consumer of this process read on over such records."""
@@ -26,7 +28,12 @@ class RecordsWithAnyNames(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka i
         """Return the next batch."""
         raw = self._next_slice
         batch = super().next_batch()
-        return batch if batch is None or batch.magic < 2 else _Batch(batch, raw)  # noqa: PLR2004
+        if batch is None or batch.magic < 2:  # noqa: PLR2004
+            return batch
+        codec = batch.compression_type
+        if codec and expands_too_far(raw, codec):
+            return UnreadBatch(batch)
+        return _Batch(batch, raw)
 
 
 class _Batch:
@@ -43,6 +50,10 @@ class _Batch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
+        records = self._records()
+        return map(without_huge_value, records) if self._batch.compression_type else records
+
+    def _records(self) -> Iterator[Any]:
         taken = 0
         try:
             for record in self._batch:

@@ -46,6 +46,8 @@ log = structlog.get_logger(__name__)
 FETCH_WAIT_MS = 200
 TRIAL_WAIT_S = 2.0
 MAX_BATCH_BYTES = 8 * 1024 * 1024
+FETCH_PIECE = 50
+"""Records taken from the client at once: what they unpack to is known only afterwards."""
 COMMIT_TIMEOUT_S = 10.0
 
 Fetched = dict[TopicPartition, list[ConsumerRecord]]
@@ -118,11 +120,26 @@ class Ingest:
         return await self._decode(await self._fetch())
 
     async def _fetch(self) -> Fetched:
-        """Return what is waiting, at most one batch of it; {} after a short wait for nothing."""
+        """Return what is waiting, at most one batch of it; {} after a short wait for nothing.
+
+        It is taken in pieces: only what was unpacked has a size, and a fetch may unpack to gigabytes.
+        """
+        fetched: Fetched = {}
+        room, size, wait_ms = self._limits.max_batch_records, 0, FETCH_WAIT_MS
+        while room > 0 and size < MAX_BATCH_BYTES:
+            piece = await self._fetch_piece(min(room, FETCH_PIECE), wait_ms)
+            if not piece:
+                break
+            wait_ms = 0
+            for partition, records in piece.items():
+                fetched.setdefault(partition, []).extend(records)
+                room -= len(records)
+                size += sum(len(record.value or b"") for record in records)
+        return fetched
+
+    async def _fetch_piece(self, records: int, wait_ms: int) -> Fetched:
         try:
-            fetched: Fetched = await self._consumer.getmany(
-                timeout_ms=FETCH_WAIT_MS, max_records=self._limits.max_batch_records
-            )
+            fetched: Fetched = await self._consumer.getmany(timeout_ms=wait_ms, max_records=records)
         except NoOffsetForPartitionError as error:
             await self._start_at_beginning(error.args[0], out_of_range=False)
         except OffsetOutOfRangeError as error:

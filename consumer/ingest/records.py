@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from consumer.ingest.batch import EVENTS_PER_TURN
+from consumer.ingest.expansion import Unread
+from schemas.dead_letters import DeadLetterReason
 from schemas.decode import IncomingRecord, PassedOver, Rejected, decode
 from schemas.event import InboundEvent
+
+BYTES_AS_ONE_EVENT = 4096
+"""So many bytes of a value count as one more event: numbers without end take a microsecond a byte."""
+LARGE = 128 * 1024
+"""Bytes from which a value is decoded on a thread, beside which heartbeats go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +33,14 @@ class Decoded:
 
 
 def incoming(record: ConsumerRecord) -> IncomingRecord:
-    """Return the record as a plain value, its bytes untouched."""
+    """Return the record as a plain value, its bytes untouched; one that was not read has none."""
     return IncomingRecord(
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
         timestamp_ms=record.timestamp,
         key=record.key,
-        value=record.value,
+        value=None if isinstance(record.value, Unread) else record.value,
         headers=tuple(record.headers),
     )
 
@@ -41,11 +48,22 @@ def incoming(record: ConsumerRecord) -> IncomingRecord:
 async def decode_all(
     partition: TopicPartition, records: Sequence[ConsumerRecord], *, max_bytes: int
 ) -> list[Decoded]:
-    """Decode the records of one partition in their order, giving way every 50 of them."""
+    """Decode the records of one partition in order, giving way every 50 of them, or fewer large ones."""
     decoded = []
-    for number, raw in enumerate(records, start=1):
+    since_turn = 0
+    for raw in records:
         record = incoming(raw)
-        decoded.append(Decoded(partition, record, decode(record, max_bytes=max_bytes)))
-        if number % EVENTS_PER_TURN == 0:
+        size = len(record.value or b"")
+        meaning: InboundEvent | PassedOver | Rejected
+        if isinstance(raw.value, Unread):
+            meaning = Rejected(DeadLetterReason.TOO_LARGE, raw.value.why)
+        elif LARGE <= size <= max_bytes:
+            meaning = await asyncio.to_thread(decode, record, max_bytes=max_bytes)
+        else:
+            meaning = decode(record, max_bytes=max_bytes)
+        decoded.append(Decoded(partition, record, meaning))
+        since_turn += 1 + size // BYTES_AS_ONE_EVENT
+        if since_turn >= EVENTS_PER_TURN:
+            since_turn = 0
             await asyncio.sleep(0)
     return decoded
