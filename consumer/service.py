@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import structlog
 
+from consumer.clock_watch import ClockWatch
 from consumer.ingest.batch import Applied
 from consumer.ingest.drain import Drain
 from consumer.ingest.judging import IngestPolicy
@@ -20,9 +21,11 @@ from consumer.metrics import Metrics
 from consumer.observer import Observer
 from consumer.ports import Ports
 from consumer.provisioning import Provisioner, ProvisionerPolicy
+from consumer.provisioning.failures import LONGEST_PAUSE
 from consumer.retention import Retention
 from consumer.settings import Settings
-from producers.relay import Relay
+from producers.relay import LEASE_S, Relay
+from storage.clock_steps import Longest
 from storage.database import Database
 from storage.virtual_keys import KeyVault
 
@@ -114,12 +117,19 @@ class Service:
         consuming = asyncio.Event()  # set: ingest and provisioning end; the relay goes on a little longer
         relaying = asyncio.Event()
         retention = Retention(self._database, keep_days=self._settings.keep_days, clock=self._ports.clock)
+        clock_watch = ClockWatch(
+            self._database,
+            _longest(_provisioner_policy(self._settings)),
+            clock=self._ports.clock,
+            monotonic=self._ports.monotonic,
+        )
         parts: Parts = {
             "relay": lambda: self._relay.run(relaying),
             "provisioner": lambda: self._provisioner.run(consuming),
             "gate": lambda: _until(consuming, self._gate.run()),
             "drain": lambda: self._drain.run(consuming),
             "retention": lambda: retention.run(consuming),
+            "clock_watch": lambda: clock_watch.run(consuming),
             "observer": lambda: self._observer.run(self._database, consuming),
             "ingest": lambda: self._consume(consuming),
         }
@@ -231,4 +241,14 @@ def _provisioner_policy(settings: Settings) -> ProvisionerPolicy:
         litellm_timeout=timedelta(seconds=settings.litellm_timeout_s),
         concurrency=settings.litellm_concurrency,
         delivery_jwk=None if jwk is None else json.loads(jwk),
+    )
+
+
+def _longest(policy: ProvisionerPolicy) -> Longest:
+    return Longest(
+        relay_lease=timedelta(seconds=LEASE_S),
+        other_lease=policy.lease_ttl,
+        pause=max(LONGEST_PAUSE, policy.lease_ttl),
+        compensation=policy.compensate_for,
+        dependency_wait=policy.dependency_wait,
     )
