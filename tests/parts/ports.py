@@ -1,9 +1,12 @@
 """Loopback ports for parts that a test run starts."""
 
+import secrets
 import socket
+from pathlib import Path
 from typing import Final
 
-_LAST_PORT: Final = 65_535
+_FIRST: Final = 10_000
+_USUAL_FIRST_OF_CLIENTS: Final = 32_768
 
 
 def free_port() -> int:
@@ -15,12 +18,24 @@ def free_port() -> int:
 
 
 def free_ports(count: int, *, also: int = 0) -> int:
-    """The first of `count` ports in a row that nobody listens on now, nor on those `also` above them."""
+    """The first of `count` ports in a row that nobody listens on now, nor on those `also` above them.
+
+    For a server that is to be started again on its port: they lie below those that the system gives to
+    clients, one of which would have taken it meanwhile; a client that tries to connect there may even get the
+    very port as its own, and meet itself.
+    """
     while True:
-        first = free_port()
-        wanted = {first + number + above for number in range(count) for above in (0, also)}
-        if max(wanted) <= _LAST_PORT and all(map(_is_free, wanted)):
+        first = secrets.randbelow(_first_of_clients() - _FIRST - count - also) + _FIRST
+        if all(_is_free(first + number + above) for number in range(count) for above in (0, also)):
             return first
+
+
+def _first_of_clients() -> int:
+    try:
+        text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
+    except OSError:
+        return _USUAL_FIRST_OF_CLIENTS
+    return max(int(text.split()[0]), 2 * _FIRST)
 
 
 def _is_free(port: int) -> bool:
