@@ -13,7 +13,7 @@ from consumer.ingest.loop import Ingest, IngestLimits
 from consumer.ingest.status import IngestStatus
 from consumer.metrics import Metrics
 from storage.database import Database, DataRefused
-from tests.integration.consumer.ingest.test_batch import POLICY, activate, job, outcomes_of, state_of
+from tests.integration.consumer.ingest.events import POLICY, activate, job, outcomes_of, state_of
 
 
 async def test_guarantee_8_one_event_the_database_refuses_poisons_no_batch(
