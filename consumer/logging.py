@@ -1,17 +1,22 @@
-"""Structured logs on standard error: JSON lines, or for a terminal coloured text; never a secret."""
+"""Structured logs on standard error: JSON lines, or for a terminal coloured text.
 
+Never a secret, and nothing of what others wrote steers a terminal or begins a line of its own.
+"""
+
+import io
 import json
 import logging
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO
 
 import structlog
 from sqlalchemy.engine import make_url
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
+from consumer.harmless import escaped, in_json
 from consumer.settings import Settings
 
 REDACTED: Final = "[redacted]"
@@ -138,11 +143,43 @@ class _RedactingFormatter(structlog.stdlib.ProcessorFormatter):
 def _renderers(style: Literal["json", "console"], target: TextIO) -> list[Processor]:
     if style == "console":
         return [
-            structlog.dev.ConsoleRenderer(
-                colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+            _harmless,
+            structlog.dev.ConsoleRenderer(colors=target.isatty(), exception_formatter=_traceback),
         ]
-    return [structlog.processors.format_exc_info, _in_reading_order, structlog.processors.JSONRenderer()]
+    return [
+        structlog.processors.format_exc_info,
+        _in_reading_order,
+        structlog.processors.JSONRenderer(serializer=_one_line),
+    ]
+
+
+def _one_line(event: EventDict, **options: Any) -> str:
+    # Beyond ASCII all is escaped anyway; what is left is DEL.
+    return in_json(json.dumps(event, **options))
+
+
+def _harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Escape what would steer the terminal, before the renderer adds colours of its own."""
+    return {
+        escaped(name): value if name in _RENDERED or isinstance(value, int | float) else _shown(value)
+        for name, value in event.items()
+    }
+
+
+_RENDERED: Final = frozenset({"exc_info", "stack"})
+"""What is rendered in lines, by `_traceback`, or is of our own making."""
+
+
+def _shown(value: object) -> str | None:
+    return None if value is None else escaped(value if isinstance(value, str) else repr(value))
+
+
+def _traceback(sink: TextIO, exc_info: ExcInfo) -> None:
+    """Write a traceback, each of its lines indented: an exception's text may look like a line of the log."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    lines = escaped(text.getvalue(), keep="\n").strip("\n").split("\n")
+    sink.write("".join(f"\n    {line}" for line in lines))
 
 
 def _in_reading_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

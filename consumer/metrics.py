@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from consumer.harmless import escaped
 from schemas.decode import PassedOver
 from schemas.events import EventType
 
@@ -166,7 +167,7 @@ class Metrics:
     def unknown_type(self, event_type: str) -> None:
         """Count an event of a type that is not known, by its name."""
         self._events.labels(_UNKNOWN, EventResult.UNKNOWN).inc()
-        name = event_type[:_LONGEST_TYPE_NAME]
+        name = escaped(event_type[:_LONGEST_TYPE_NAME])
         if name not in self._unknown_names:
             if len(self._unknown_names) >= _MOST_UNKNOWN_TYPES:
                 name = "other"

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 import click
 from aiokafka.errors import KafkaError
 
+from consumer.harmless import replaced
 from consumer.litellm.errors import LiteLLMError
 from consumer.settings import Settings, SettingsError, load_settings
 from producers.kafka_client import KafkaUnreachable, describe_error
@@ -31,8 +32,8 @@ class CommandFailed(click.ClickException):
     """The command could not do its work: its message goes to standard error, and the exit code is 1."""
 
     def format_message(self) -> str:
-        """Keep it one line, whatever a library put into it."""
-        return " ".join(self.message.split())
+        """Keep it one line that steers no terminal, whatever others put into it."""
+        return replaced(" ".join(self.message.split()))
 
 
 def asynchronous(command: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:

@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from consumer.cli.command import asynchronous
-from consumer.cli.output import console, json_option, print_json, visible
+from consumer.cli.output import complain, console, json_option, print_json, visible
 from consumer.kafka_access import TopicAccess, topic_access
 from consumer.litellm.client import LiteLLMClient
 from consumer.litellm.errors import LiteLLMError
@@ -59,7 +59,7 @@ async def doctor(ctx: click.Context, *, as_json: bool) -> None:
             }
         )
     if failed:
-        click.echo(f"Error: {', '.join(check.name for check in failed)}: not as it should be", err=True)
+        complain(f"Error: {', '.join(check.name for check in failed)}: not as it should be")
         ctx.exit(1)
 
 

@@ -6,7 +6,7 @@ import click
 
 from consumer.cli.arguments import org_id_argument
 from consumer.cli.command import CommandFailed, asynchronous, database_of_environment
-from consumer.cli.output import json_option, print_json, print_table, say
+from consumer.cli.output import complain, json_option, print_json, print_table, say
 from schemas.timestamps import format_rfc3339
 from storage import ledger, organizations
 from storage.ledger import LedgerEntry
@@ -75,7 +75,7 @@ async def verify(ctx: click.Context, *, as_json: bool) -> None:
         for problem in found.problems:
             say(problem)
     if not found.ok:
-        click.echo(f"Error: the books do not balance: {len(found.problems)} problem(s)", err=True)
+        complain(f"Error: the books do not balance: {len(found.problems)} problem(s)")
         ctx.exit(1)
 
 

@@ -1,7 +1,6 @@
 """What commands print: tables and sentences for people, or one JSON document with ``--json``."""
 
 import sys
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -11,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from consumer.harmless import in_json, replaced
+
 _WIDE: Final = 240
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
@@ -18,7 +19,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 def print_json(document: object) -> None:
     """Print a document for programs, indented, keys in their order."""
-    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str))
+    click.echo(in_json(orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str).decode()))
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -27,6 +28,11 @@ def console(*, stderr: bool = False) -> Console:
     return Console(
         file=stream, width=None if stream.isatty() else _WIDE, highlight=False, markup=False, soft_wrap=True
     )
+
+
+def complain(text: str) -> None:
+    """Print a line about what went wrong, on standard error."""
+    click.echo(replaced(text), err=True)
 
 
 def say(text: str) -> None:
@@ -60,4 +66,4 @@ def print_facts(facts: Sequence[tuple[str, object]]) -> None:
 
 def visible(text: str) -> Text:
     """Show text as it is, but for characters that would steer the terminal."""
-    return Text("".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) == "Cc" else c for c in text))
+    return Text(replaced(text))

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import click
 
 from consumer.cli.command import CommandFailed, asynchronous
-from consumer.cli.output import json_option, print_json, say
+from consumer.cli.output import complain, json_option, print_json, say
 from consumer.settings import load_settings
 from producers.lines import BadLines, read_lines
 from producers.publisher import NotPublished, Publisher
@@ -42,7 +42,7 @@ async def publish(file: BinaryIO, *, dry_run: bool, as_json: bool) -> None:
         )
     except BadLines as error:
         for line in error.lines:
-            click.echo(str(line), err=True)
+            complain(str(line))
         raise CommandFailed(f"{len(error.lines)} bad line(s), nothing was produced") from error
     if not dry_run:
         try:
