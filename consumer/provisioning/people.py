@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from consumer.litellm.errors import AlreadyExists, Existing, NotFound
+from consumer.litellm.models import User
 from consumer.provisioning.attempt import Attempt
 from consumer.provisioning.failures import Conflict, ErrorCode, Step, Unsettled
 from consumer.provisioning.footprint import Footprint
@@ -74,13 +75,22 @@ async def _email_stands(attempt: Attempt, user_id: str, email: str, existing: Ex
     except NotFound:
         if existing is Existing.USER_EMAIL:
             return False
-        if existing is Existing.USER_ID:
-            await attempt.call(client.probe)  # with its database down LiteLLM denies what exists
-            raise Conflict(
-                ErrorCode.USER_CONFLICT, "LiteLLM says that the user exists, and does not show it"
-            ) from None
-        raise Unsettled("LiteLLM says that the user exists, and does not show it") from None
+        if existing is not Existing.USER_ID:
+            raise Unsettled("LiteLLM says that the user exists, and does not show it") from None
+        user = await _look_again(attempt, user_id)
     return _same_email(user.user_email, email)
+
+
+async def _look_again(attempt: Attempt, user_id: str) -> User:
+    """Read a user that LiteLLM denied once: with its database down it denies what exists."""
+    client = attempt.client
+    await attempt.call(client.probe)
+    try:
+        return await attempt.call(lambda: client.user_info(user_id))
+    except NotFound:
+        raise Conflict(
+            ErrorCode.USER_CONFLICT, "LiteLLM says that the user exists, and does not show it"
+        ) from None
 
 
 def _same_email(standing: str | None, given: str) -> bool:

@@ -168,6 +168,21 @@ async def test_a_user_litellm_says_exists_but_does_not_show(world: World) -> Non
     assert (data["compensation"], data["attempts"]) == ("not_needed", 1)
 
 
+async def test_a_user_denied_once_is_looked_for_again(world: World) -> None:
+    """LiteLLM's database was away for that one moment: no conflict, which would be final."""
+    await world.client.user_new("ann", user_email="old@b.c")
+    await world.take(org_created())
+    await world.settle()
+    body = b'{"error": {"message": "User not found: ann", "code": "404"}}'
+    world.standin.fail(Fault("/v2/user/info", status=404, body=body))
+    cause = user_joined(email="ann@b.c")
+    await world.take(cause)
+    await world.settle()
+    type_, data = await world.outcome_of(cause)
+    assert (type_, data["attempts"], data["email_set"]) == ("user.provisioned", 1, False)
+    assert world.standin.state.users["ann"].user_email == "old@b.c"
+
+
 async def test_a_member_of_an_adopted_team_keeps_the_budget(world: World) -> None:
     world.restart(adopt_existing=True)
     await their_team(world)
