@@ -21,7 +21,7 @@ LOOK_EVERY_S = 5.0
 TELL_EVERY_S = 1.0
 BROKER_SILENT_AFTER_S = 20.0
 DATABASE_SILENT_AFTER_S = 10.0
-"""A look takes milliseconds; a statement is given far more time than this before it counts as failed."""
+"""A look or a batch takes far less; a statement is given far more before it counts as failed."""
 OUT_OF_GROUP_AFTER_S = 30.0
 """A rebalance takes less; who is out for longer may never return by itself."""
 
@@ -81,8 +81,10 @@ class Observer:
     def _database_error(self, now: float) -> str | None:
         if self._ingest.database_away:
             return "does not answer, a batch waits"
-        if self._asked_at is not None and now - self._asked_at > DATABASE_SILENT_AFTER_S:
-            return f"no answer for {now - self._asked_at:.0f} s"
+        asked = [at for at in (self._asked_at, self._ingest.applying_since) if at is not None]
+        silent_s = now - min(asked, default=now)
+        if silent_s > DATABASE_SILENT_AFTER_S:
+            return f"no answer for {silent_s:.0f} s"
         return self.database_error
 
     def _outbox_stalled_s(self) -> float:

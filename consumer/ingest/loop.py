@@ -216,6 +216,7 @@ class Ingest:
         rejected = [RejectedRecord(d.meaning, d.record) for d in batch if isinstance(d.meaning, Rejected)]
         pauses = growing_pauses(self._jitter)
         while True:
+            self._status.applying_since = self._monotonic()
             try:
                 applied = await self._apply(received, rejected)
                 break
@@ -226,6 +227,8 @@ class Ingest:
                 await wait_for_any(self._stop, timeout=next(pauses))
                 if self._stop.is_set():
                     return False
+            finally:
+                self._status.applying_since = None
         if self._status.database_away:
             log.info("database_back")
             self._status.database_away = False

@@ -13,6 +13,8 @@ class IngestStatus:
     """Why no broker answers, at the start."""
     database_away: bool = False
     """A batch is in hand and the database does not answer."""
+    applying_since: float | None = None
+    """Since when the database has been asked to take a batch; None: it is not being asked."""
     broker_seen_at: float | None = None
     """When the broker last answered a question of ours."""
     member_at: float | None = None

@@ -62,6 +62,16 @@ async def test_a_database_that_hangs_makes_unready_long_before_its_statements_fa
     await asyncio.gather(running, return_exceptions=True)
 
 
+def test_a_batch_that_hangs_makes_unready_though_others_are_answered(instance: Instance) -> None:
+    instance.status.applying_since = instance.now
+    instance.now += DATABASE_SILENT_AFTER_S
+    assert instance.observer.reasons() == []
+    instance.now += 5
+    assert instance.observer.reasons() == ["database: no answer for 15 s"]
+    instance.status.applying_since = None
+    assert instance.observer.reasons() == []
+
+
 def said(logs: Any) -> list[Any]:
     return [(one["event"], one.get("reasons")) for one in logs]
 
