@@ -79,7 +79,13 @@ def _make(targets: Sequence[Target], jobs: int) -> list[Mutant]:
         mutmut_main.copy_also_copy_files()
         mutmut_main.setup_source_paths()
         mutmut_main.create_mutants(jobs)
-    return [mutant for target in targets for file in target.files for mutant in _mutants(target, file)]
+    return [
+        mutant
+        for target in targets
+        for file in target.files
+        for mutant in _mutants(target, file)
+        if not target.only or mutant.change.function in target.only
+    ]
 
 
 def _operators() -> list[Any]:
@@ -149,6 +155,8 @@ def _try(
                 verdicts[result.mutant_name] = Verdict.KILLED
             case "survived":
                 verdicts[result.mutant_name] = Verdict.SURVIVED
+                change = by_name[result.mutant_name].change
+                tell(f"survived: {change.file} {change.function}: {change.text}")
             case _:
                 slow.append(by_name[result.mutant_name])
         report(verdicts)

@@ -16,11 +16,13 @@ class Target:
         name: What they carry.
         files: The files to be mutated, each in one target alone.
         witnesses: Test files, or folders of them.
+        only: Where given, the functions mutated; all where not.
     """
 
     name: str
     files: tuple[str, ...]
     witnesses: tuple[str, ...]
+    only: frozenset[str] = frozenset()
 
 
 _STORAGE: Final = "tests/integration/storage"
@@ -65,7 +67,29 @@ TARGETS: Final = (
         (
             "tests/unit/producers/test_relay_plan.py",
             f"{_STORAGE}/test_outbox.py",
-            "tests/integration/producers/test_relay_order.py",
+        ),
+    ),
+    Target(
+        "relay",
+        ("producers/relay.py",),
+        ("tests/integration/producers/test_relay_order.py",),
+        # What carries order; the rest is waiting, stopping and telling, which takes a broker to judge.
+        only=frozenset(
+            f"Relay.{name}"
+            for name in (
+                "_pass",
+                "_read",
+                "_acknowledge",
+                "_begin",
+                "_closed_lanes",
+                "_settle",
+                "_collect",
+                "_give_up",
+                "_note",
+                "_refuse",
+                "_finish",
+                "_state",
+            )
         ),
     ),
 )
