@@ -28,6 +28,8 @@ _MOVES: Final = {
 }
 _NOTICED_S: Final = SESSION_TIMEOUT_S + 4
 _COUNT_EVERY_S: Final = 20.0
+_USUAL_START_S: Final = 8.0
+_WARM_UP_S: Final = 90.0
 
 
 class Nemesis:
@@ -49,6 +51,7 @@ class Nemesis:
         self._kills = kills
         self._rebalances = rebalances
         self._counted_at = 0.0
+        self._pace = 1.0
         self.done: Counter[str] = Counter()
         self.rebalanced = 0
         self.hit_work = 0
@@ -73,14 +76,21 @@ class Nemesis:
 
     async def run(self) -> None:
         """Do it until it is enough; a time limit is the caller's."""
-        for _ in range(self._size):
-            await self._fleet.start()
+        await self._warm_up()
         while not self.enough:
             names = [name for name in _MOVES if self._size > 1 or name != "kill all"]
             move = self._chance.choices(names, [_MOVES[name] for name in names])[0]
             await self._moves[move]()
             await self._fleet.replace_the_fallen()
             await self.count()
+
+    async def _warm_up(self) -> None:
+        """See how long this machine takes from a start to the first event: pauses grow with it."""
+        started = time.monotonic()
+        for _ in range(self._size):
+            await self._fleet.start()
+        await self._taken(within=_WARM_UP_S)
+        self._pace = max(1.0, (time.monotonic() - started) / _USUAL_START_S)
 
     async def count(self, *, now: bool = False) -> None:
         """Count the rebalances, now and then: it takes a look at the brokers' whole record."""
@@ -91,7 +101,8 @@ class Nemesis:
     # -- the moves -------------------------------------------------------------------------------------------
 
     async def _kill_at_any_moment(self) -> None:
-        await self._for_a_while(0.3, 3.0)
+        # One alone comes back to a group that still waits for its former self.
+        await self._for_a_while(0.3, 3.0 if self._size > 1 else _NOTICED_S)
         await self._kill(self._anyone())
         # Now and then the others have to do without it.
         if self._chance.random() < 0.2:
@@ -107,13 +118,7 @@ class Nemesis:
 
     async def _kill_when_taken(self) -> None:
         """Wait for the group to be at work again, and strike there."""
-        before = self._world.glance.taken
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_NOTICED_S + 5):
-                while True:
-                    await asyncio.sleep(0.05)  # between two looks at what another task sees
-                    if self._world.glance.taken != before:
-                        break
+        await self._taken(within=(_NOTICED_S + 5) * self._pace)
         await self._for_a_while(0.0, 1.0)
         await self._kill(self._anyone())
         await self._fleet.start()
@@ -165,9 +170,19 @@ class Nemesis:
             self.done["kills"] += 1
             self.hit_work += in_hand
 
+    async def _taken(self, *, within: float) -> None:
+        """Return when more events are known than now, or when that takes too long."""
+        before = self._world.glance.taken
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while True:
+                    await asyncio.sleep(0.05)  # between two looks at what another task sees
+                    if self._world.glance.taken != before:
+                        return
+
     def _anyone(self) -> Instance:
         return self._chance.choice(self._fleet.running)
 
     async def _for_a_while(self, least: float, most: float) -> None:
         # How long is chance; what the instances do meanwhile is the point, nothing is assumed of it.
-        await asyncio.sleep(self._chance.uniform(least, most))
+        await asyncio.sleep(self._chance.uniform(least, most) * self._pace)
