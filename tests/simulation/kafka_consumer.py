@@ -268,18 +268,23 @@ class SimConsumer:
         if not self._link.is_up:
             return None
         committed = self._broker.group(self._group_id).committed
+        unknown = [partition for partition, place in self._places.items() if place.position is None]
+        if not unknown:
+            return None
         found: KafkaError | None = None
-        for partition, place in self._places.items():
-            log = self._broker.partition(partition)
+        for partition in unknown:
+            place, log = self._places[partition], self._broker.partition(partition)
             if log is None or not log.has_leader:
                 continue
-            if place.position is None and not place.to_beginning:
+            if not place.to_beginning:
                 place.position = committed.get(partition)
                 if place.position is None and not self._resets:
                     found = found or NoOffsetForPartitionError(partition)
                 place.to_beginning = place.position is None and self._resets
-            if place.position is None and place.to_beginning:
+            if place.to_beginning:
                 place.position, place.to_beginning = log.start, False
+        if any(self._places[partition].position is not None for partition in unknown):
+            self._bell.ring()
         return found
 
     # -- reading ------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ class Edge(Protocol):
     async def __call__(self, name: str, effect: Callable[[], T]) -> T: ...
 
 
-async def at_once(_name: str, effect: Callable[[], T]) -> T:
+async def at_once(name: str, effect: Callable[[], T]) -> T:
     """The edge of a world without a harness."""
     return effect()
 
