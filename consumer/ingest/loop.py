@@ -96,6 +96,7 @@ class Ingest:
         self._jitter = jitter
         self._breakers: dict[str, Breaker] = {}
         self._stop = asyncio.Event()
+        self._uncommitted = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set; the batch in hand is finished and its offsets are committed first."""
@@ -284,7 +285,13 @@ class Ingest:
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 await self._consumer.commit(ours)
         except (KafkaError, TimeoutError) as error:
-            log.info("offsets_not_committed", error=str(error) or type(error).__name__)
+            if not self._uncommitted:
+                log.info("offsets_not_committed", error=str(error) or type(error).__name__)
+            self._uncommitted = True
+        else:
+            if self._uncommitted:
+                log.info("offsets_committed_again")
+            self._uncommitted = False
 
     def _count(self, batch: Sequence[Decoded], applied: Applied) -> None:
         for one in batch:
