@@ -158,6 +158,8 @@ async def _discard(producer: AIOKafkaProducer) -> None:
             await asyncio.wait([sending], timeout=_GIVE_UP_S)
             if sending.done():
                 break
+    # A batch that was queued again is taken from here as it fails, which raises where it does not stand.
+    waiting._pending_batches.update(batch for queued in waiting._batches.values() for batch in queued)  # noqa: SLF001
     waiting.fail_all(ProducerClosed())
     with contextlib.suppress(KafkaError, OSError):
         await producer.stop()

@@ -2,12 +2,15 @@ import asyncio
 import time
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import ProducerClosed
 from aiokafka.partitioner import DefaultPartitioner
 
 from producers.kafka_client import (
     KafkaConnection,
     KafkaUnreachable,
     describe_error,
+    discard,
     make_producer,
     missing_topics,
     partition_of,
@@ -83,3 +86,21 @@ async def test_a_server_that_says_nothing_is_given_up() -> None:
 def test_an_error_without_words_is_told_by_its_name() -> None:
     assert describe_error(TimeoutError()) == "TimeoutError"
     assert describe_error(OSError("no route")) == "OSError: no route"
+
+
+async def test_a_batch_that_was_queued_again_is_given_up_without_a_word() -> None:
+    producer = make_producer(KafkaConnection(bootstrap_servers=f"127.0.0.1:{free_port()}"), idempotent=False)
+    queued = producer._message_accumulator
+    said: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: said.append(context))
+    builder = producer.create_batch()
+    builder.append(timestamp=None, key=None, value=b"v")
+    builder.close()
+    place = TopicPartition("t", 0)
+    given_up = await queued.add_batch(builder, place, 1)
+    queued.reenqueue(queued._pop_batch(place))
+    await discard(producer)
+    with pytest.raises(ProducerClosed):
+        await given_up
+    await asyncio.sleep(0)
+    assert said == []
