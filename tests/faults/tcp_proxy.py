@@ -1,4 +1,4 @@
-"""A wire that can be cut: forwards TCP on loopback until told not to."""
+"""A wire that can be cut or go dead: forwards TCP on loopback until told not to."""
 
 import asyncio
 import contextlib
@@ -7,12 +7,18 @@ from typing import Self
 
 
 class TcpProxy:
-    """Forwards a free loopback port to another address; `cut` drops every connection and refuses new ones."""
+    """Forwards a free loopback port to another address.
+
+    `cut` drops every connection and refuses new ones; `hang` takes new ones and forwards nothing on any; what
+    hung goes on with `mend`. `lose` has the connections that stand hang for good, while new ones work.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -26,6 +32,9 @@ class TcpProxy:
 
     async def mend(self) -> None:
         """Forward (again), on the same port as before."""
+        self._flows.set()
+        if self._server is not None:
+            return
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -38,6 +47,16 @@ class TcpProxy:
             await self._server.wait_closed()
             self._server = None
 
+    async def hang(self) -> None:
+        """Forward nothing, without a word to either side."""
+        self._flows.clear()
+
+    async def lose(self) -> None:
+        """Forward nothing more on what is connected now, without a word to either side."""
+        self._flows.clear()
+        self._flows = asyncio.Event()
+        self._flows.set()
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._target)
@@ -45,15 +64,17 @@ class TcpProxy:
             writer.transport.abort()
             return
         self._writers |= {writer, far_writer}
+        flows = self._flows
         try:
-            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+            await asyncio.gather(_pump(reader, far_writer, flows), _pump(far_reader, writer, flows))
         finally:
             self._writers -= {writer, far_writer}
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flows: asyncio.Event) -> None:
     with contextlib.suppress(OSError):
         while data := await reader.read(65536):
+            await flows.wait()
             writer.write(data)
             await writer.drain()
     writer.close()

@@ -150,6 +150,11 @@ class OwnKafka(_Server):
         """Have broker `number` hang: it takes connections and answers nothing."""
         self._do(processes.hang, number)
 
+    def pause_all(self) -> None:
+        """Have every broker hang."""
+        for number in range(self.brokers):
+            self.pause(number)
+
     def resume(self, number: int) -> None:
         """Let broker `number` go on."""
         self._do(processes.wake, number)
@@ -170,11 +175,11 @@ class OwnKafka(_Server):
 
 
 class OwnPostgres(_Server):
-    """A PostgreSQL server with synchronous commits."""
+    """A PostgreSQL server with synchronous commits; `environment` is what its processes find in theirs."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._port = free_ports(1)
-        super().__init__("postgres", {"POSTGRES_PORT": str(self._port)})
+        super().__init__("postgres", {"POSTGRES_PORT": str(self._port), **(environment or {})})
 
     @property
     def url(self) -> URL:
