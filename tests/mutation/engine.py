@@ -34,13 +34,13 @@ from tests.mutation.operators import OPERATORS
 from tests.mutation.survivors import change_of
 from tests.mutation.targets import Target
 from tests.mutation.tree import PATIENCE_S, PATIENCE_TIMES
-from tests.mutation.verdicts import BrokenTestsError, Mutant, Verdict
+from tests.mutation.verdicts import BrokenTestsError, Choice, Mutant, Verdict
 
 
 def run(
     targets: Sequence[Target],
     *,
-    choose: Callable[[Sequence[Mutant]], Sequence[Mutant]] = lambda mutants: mutants,
+    choose: Choice,
     jobs: int,
     limit_s: float,
     tell: Callable[[str], None],
@@ -61,7 +61,8 @@ def run(
     tell("making mutants")
     mutants = _make(targets, jobs)
     chosen = choose(mutants)
-    tell(f"{len(mutants)} mutants, {len(chosen)} to be tried; running the witnesses without any")
+    untried = sum(one.verdict is Verdict.UNTRIED for one in chosen)
+    tell(f"{len(mutants)} mutants, {untried} to be tried; running the witnesses without any")
     runner = get_mutant_runner(jobs)
     _learn_which_tests_reach_what(runner)
     return _try(runner, chosen, {one.name: one for one in targets}, until=until, tell=tell)
@@ -142,11 +143,12 @@ def _try(
     until: float,
     tell: Callable[[str], None],
 ) -> list[Mutant]:
-    verdicts: dict[str, Verdict] = {}
+    verdicts = {one.name: one.verdict for one in chosen if one.verdict is not Verdict.UNTRIED}
     slow: list[Mutant] = []
-    waiting = sorted(chosen, key=lambda one: (_seconds(_witnesses(one, targets)), one.name))
+    untried = [one for one in chosen if one.name not in verdicts]
+    waiting = sorted(untried, key=lambda one: (_seconds(_witnesses(one, targets)), one.name))
     by_name = {one.name: one for one in chosen}
-    report = _Progress(len(chosen), tell)
+    report = _Progress(len(untried), tell)
 
     def take_result() -> None:
         result = runner.wait_for_result()
@@ -159,7 +161,7 @@ def _try(
                 tell(f"survived: {change.file} {change.function}: {change.text}")
             case _:
                 slow.append(by_name[result.mutant_name])
-        report(verdicts)
+        report(verdicts.get(result.mutant_name, Verdict.LOOPED))
 
     runner.startup()
     try:
@@ -223,13 +225,14 @@ class _Progress:
         self._total = total
         self._tell = tell
         self._began = self._told = time.monotonic()
+        self._done = self._alive = 0
 
-    def __call__(self, verdicts: dict[str, Verdict]) -> None:
+    def __call__(self, verdict: Verdict) -> None:
         now = time.monotonic()
+        self._done += 1
+        self._alive += not verdict.noticed
         if now - self._told < 5:
             return
         self._told = now
-        done = len(verdicts)
-        left = (self._total - done) * (now - self._began) / max(done, 1)
-        alive = sum(not verdict.noticed for verdict in verdicts.values())
-        self._tell(f"{done} of {self._total} tried, {alive} not noticed, about {left:.0f} s left")
+        left = (self._total - self._done) * (now - self._began) / self._done
+        self._tell(f"{self._done} of {self._total} tried, {self._alive} not noticed, about {left:.0f} s left")

@@ -46,11 +46,6 @@ def listed(path: Path = LISTED) -> list[Survivor]:
     ]
 
 
-def allowed(survivors: Iterable[Survivor], *, on_postgresql: bool) -> Counter[Change]:
-    """How often each mutant may survive in a run with PostgreSQL, or without."""
-    return Counter(one.change for one in survivors if not (on_postgresql and one.on == "sqlite"))
-
-
 def change_of(file: str, function: str, diff: Iterable[str]) -> Change:
     """Name a mutant by the lines of a unified diff that are not in both versions."""
     lines = [line for line in diff if line[:1] in {"+", "-"} and line[:3] not in {"+++", "---"}]

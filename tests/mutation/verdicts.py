@@ -1,8 +1,9 @@
 """Mutants, and what can become of them."""
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from tests.mutation.survivors import Change
@@ -37,10 +38,29 @@ class BrokenTestsError(Exception):
     """The tests fail, or do not reach what is mutated, before anything is mutated."""
 
 
-def sampled(count: int, seed: int) -> Callable[[Sequence[Mutant]], Sequence[Mutant]]:
+Choice = Callable[[Sequence[Mutant]], Sequence[Mutant]]
+"""Which of all mutants are to be tried; those that have their verdict are not."""
+
+
+def sampled(count: int, seed: int) -> Choice:
     """Choose so many at random, the same ones for the same seed."""
 
     def choose(mutants: Sequence[Mutant]) -> Sequence[Mutant]:
         return random.Random(seed).sample(mutants, min(count, len(mutants)))
+
+    return choose
+
+
+def but(killed: Mapping[Change, int]) -> Choice:
+    """Choose all, and take for killed what was killed before."""
+
+    def choose(mutants: Sequence[Mutant]) -> Sequence[Mutant]:
+        left = Counter(killed)
+        chosen = []
+        for one in mutants:
+            known = left[one.change] > 0
+            left[one.change] -= known
+            chosen.append(replace(one, verdict=Verdict.KILLED) if known else one)
+        return chosen
 
     return choose
