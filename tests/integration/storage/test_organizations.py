@@ -2,8 +2,10 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -60,6 +62,37 @@ async def test_new_organizations_of_several_transactions_at_once(database: Datab
         *(database.run(lambda tx, k=k: organizations.lock(tx, names[k:] + names[:k])) for k in range(6))  # type: ignore[misc]
     )
     assert all(result.keys() == set(names) for result in results)
+
+
+async def test_organizations_are_locked_and_made_in_sorted_order_whatever_order_they_are_named_in(
+    tx: AsyncConnection, dialect: str
+) -> None:
+    """So that two transactions that name the same ones wait for each other, and never in a circle."""
+    await organizations.lock(tx, ["c"])
+    sent: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        sent.append((statement, parameters))
+
+    event.listen(tx.sync_connection, "before_cursor_execute", note)
+    await organizations.lock(tx, ["d", "c", "b", "a"])
+    event.remove(tx.sync_connection, "before_cursor_execute", note)
+
+    locking = [statement for statement, _ in sent if statement.startswith("SELECT organizations.org_id, ")]
+    assert locking
+    for statement in locking:
+        assert "ORDER BY organizations.org_id" in statement
+        assert ("FOR UPDATE" in statement) is (dialect == "postgresql")
+    [made] = [parameters for statement, parameters in sent if statement.startswith("INSERT")]
+    assert (made[0] if dialect == "postgresql" else [row[0] for row in made]) == ["a", "b", "d"]
+
+
+async def test_what_nobody_asks_for_costs_nothing(tx: AsyncConnection, statements: Statements) -> None:
+    with statements(tx) as sent:
+        assert await organizations.lock(tx, []) == {}
+        assert await organizations.read(tx, []) == {}
+        await organizations.save(tx, [])
+    assert sent == []
 
 
 async def test_known_organizations_are_locked_and_saved_by_one_statement_each(
