@@ -57,11 +57,16 @@ class Team(Answer):
 
 
 class Membership(Answer):
-    """A membership row, which holds the member's own budget in USD (None: only the team's binds)."""
+    """A membership row, which holds the member's own budget in USD (None: only the team's binds).
+
+    `budget_source` tells a budget of their own (`custom`) from the team's default (`team_default`); None
+    where LiteLLM does not say.
+    """
 
     team_id: str
     user_id: str
     spend: Decimal | None = None
+    budget_source: str | None = None
     max_budget: Decimal | None = Field(
         default=None,
         validation_alias=AliasChoices(AliasPath("litellm_budget_table", "max_budget"), "max_budget"),

@@ -68,6 +68,7 @@ class Team:
     members: list[TeamMember] = field(default_factory=list)
     spend: Decimal = Decimal(0)
     blocked: bool = False
+    member_budget: tuple[str, float] | None = None
     _binding: bool = False
     _binds_from: datetime | None = None
 

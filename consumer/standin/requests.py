@@ -75,6 +75,7 @@ class TeamUpdate(Budgeted):
     tpm_limit: int | None = None
     rpm_limit: int | None = None
     budget_duration: str | None = None
+    team_member_budget: float | None = None
 
 
 class TeamIds(Request):

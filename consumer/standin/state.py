@@ -79,6 +79,8 @@ class State:
         row = Membership(team.team_id, member.user_id)
         if max_budget is not None:
             row.budget_id, row.max_budget = new_id(), max_budget
+        elif team.member_budget is not None:
+            row.budget_id, row.max_budget = team.member_budget
         self.memberships[team.team_id, member.user_id] = row
         return row
 

@@ -11,6 +11,7 @@ from consumer.standin.routing import get, post
 from consumer.standin.state import State, new_id
 
 _BLOCK_REACHES_CALLS_AFTER: Final = timedelta(seconds=60)
+_DEFAULT_BUDGET: Final = "team-budget-"
 _SETTABLE: Final = (
     "team_alias",
     "max_budget",
@@ -80,7 +81,10 @@ def team_info(state: State, query: TeamQuery, _caller: Caller) -> object:
 
 
 def _with_source(row: Membership) -> dict[str, Any]:
-    return {**row.shown(), "budget_source": "none" if row.budget_id is None else "custom"}
+    source = "none"
+    if row.budget_id is not None:
+        source = "team_default" if row.budget_id.startswith(_DEFAULT_BUDGET) else "custom"
+    return {**row.shown(), "budget_source": source}
 
 
 def team_update(state: State, body: TeamUpdate, _caller: Caller) -> object:
@@ -101,7 +105,20 @@ def team_update(state: State, body: TeamUpdate, _caller: Caller) -> object:
             setattr(team, name, getattr(body, name))
     if body.blocked is not None:
         team.block(body.blocked, now=state.now())
+    if body.team_member_budget is not None:
+        _set_member_budget(state, team, body.team_member_budget)
+    if team.member_budget is not None:
+        team.metadata = {**(team.metadata or {}), "team_member_budget_id": team.member_budget[0]}
     return {"team_id": team.team_id, "data": team.shown()}
+
+
+def _set_member_budget(state: State, team: Team, amount: float) -> None:
+    """Set what members get who have no budget of their own, also those that are there."""
+    budget_id = f"{_DEFAULT_BUDGET}{new_id()}" if team.member_budget is None else team.member_budget[0]
+    team.member_budget = budget_id, amount
+    for row in state.memberships.values():
+        if row.team_id == team.team_id and row.budget_id in {None, budget_id}:
+            row.budget_id, row.max_budget = team.member_budget
 
 
 def team_delete(state: State, body: TeamIds, _caller: Caller) -> object:

@@ -250,6 +250,29 @@ async def test_member_add_makes_user_and_membership(proxy: Proxy) -> None:
     assert (await proxy.user_info())["teams"] == [proxy.team]
 
 
+async def test_a_teams_default_for_its_members_is_told_from_a_budget_of_their_own(
+    proxy: Proxy, client: LiteLLMClient
+) -> None:
+    await proxy.make_team(metadata={"logging": "theirs"})
+    await proxy.ok("POST", "/team/update", json={"team_id": proxy.team, "team_member_budget": 5})
+    await proxy.make_member()
+    other = {"role": "user", "user_id": f"{proxy.user}-2"}
+    await proxy.ok(
+        "POST", "/team/member_add", json={"team_id": proxy.team, "member": other, "max_budget_in_team": 2}
+    )
+
+    info = await client.team_info(proxy.team)
+    rows = {row.user_id: (row.max_budget, row.budget_source) for row in info.memberships}
+    assert rows[proxy.user] == (Decimal(5), "team_default")
+    assert rows[f"{proxy.user}-2"] == (Decimal(2), "custom")
+    assert info.team.metadata.keys() == {"logging", "team_member_budget_id"}
+
+    await client.member_update(proxy.team, proxy.user, max_budget_in_team=None)
+    row = (await client.team_info(proxy.team)).membership(proxy.user)
+    assert row is not None
+    assert row.max_budget is None
+
+
 async def test_member_add_of_a_member_is_refused_and_applies_no_budget(
     proxy: Proxy, client: LiteLLMClient
 ) -> None:
