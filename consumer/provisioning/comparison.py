@@ -112,6 +112,16 @@ def member_budget_stands(membership: Membership | None, max_budget: Decimal | No
     return same_amount(None if membership is None else membership.max_budget, max_budget)
 
 
+def member_of_others(membership: Membership | None, max_budget: Decimal | None) -> bool:
+    """Whether a member's budget shows that the call which asked for `max_budget` did not make the member.
+
+    LiteLLM stores the budget that is asked for, and where none is, the team's default for its members.
+    """
+    if membership is None or member_budget_stands(membership, max_budget):
+        return False
+    return max_budget is not None or membership.budget_source == "custom"
+
+
 def used_by_others(info: TeamInfo, *, our_users: Iterable[str], our_keys: Iterable[str]) -> bool:
     """Whether a team holds members or keys besides those given: somebody else has come to use it."""
     known_users = {*our_users, LITELLM_ADMIN}

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from consumer.litellm.errors import AlreadyExists, NotFound
-from consumer.litellm.models import Key, Membership
+from consumer.litellm.models import Key, Membership, TeamInfo
 from consumer.provisioning.attempt import Attempt, KeyIntent
-from consumer.provisioning.comparison import KeyAim, key_changes, member_budget_stands
+from consumer.provisioning.comparison import (
+    KeyAim,
+    key_changes,
+    member_budget_stands,
+    member_of_others,
+)
 from consumer.provisioning.failures import Step, Unsettled
 from consumer.provisioning.footprint import Fate, Footprint
 from consumer.provisioning.key_making import make_key
@@ -82,10 +87,7 @@ async def _look_for_member(attempt: Attempt, plan: UserPlan) -> Footprint | None
     left = await attempt.intents.member_left(plan.user_id)
     if left is not None:
         return left
-    try:
-        info = await attempt.call(lambda: attempt.client.team_info(plan.team_id))
-    except NotFound:
-        raise Unsettled("LiteLLM does not show the organization's team") from None
+    info = await _team(attempt, plan)
     return None if info.team.has_member(plan.user_id) else await attempt.intents.intend_member(plan.user_id)
 
 
@@ -98,13 +100,27 @@ async def _join(attempt: Attempt, plan: UserPlan, member: Footprint) -> bool:
             makes=member,
         )
     except AlreadyExists:
-        if member.may_be_ours:
+        if member.surely_made:
             member.made()
-        else:
+        elif not member.may_be_ours or await _is_of_others(attempt, plan):
             member.foreign()
+        else:
+            member.made()
         return False
     row = added.membership(plan.user_id)
     return row is not None and member_budget_stands(row, plan.max_budget)
+
+
+async def _is_of_others(attempt: Attempt, plan: UserPlan) -> bool:
+    """Whether a member that an earlier attempt may have made shows that it did not."""
+    return member_of_others((await _team(attempt, plan)).membership(plan.user_id), plan.max_budget)
+
+
+async def _team(attempt: Attempt, plan: UserPlan) -> TeamInfo:
+    try:
+        return await attempt.call(lambda: attempt.client.team_info(plan.team_id))
+    except NotFound:
+        raise Unsettled("LiteLLM does not show the organization's team") from None
 
 
 async def _verify_membership(
@@ -121,10 +137,7 @@ async def _verify_membership(
 
 
 async def _read_member(attempt: Attempt, plan: UserPlan, key: KeyIntent) -> tuple[Membership | None, Key]:
-    try:
-        info = await attempt.call(lambda: attempt.client.team_info(plan.team_id))
-    except NotFound:
-        raise Unsettled("LiteLLM does not show the organization's team") from None
+    info = await _team(attempt, plan)
     if not info.team.has_member(plan.user_id):
         raise Unsettled("LiteLLM does not show the member that it added")
     standing = info.key(key.hash)

@@ -270,6 +270,27 @@ async def test_a_member_of_an_adopted_team_is_theirs_also_where_an_answer_is_los
     assert "ann" in {member.user_id for member in world.standin.state.teams["org"].members}
 
 
+@pytest.mark.parametrize("applied", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+@pytest.mark.parametrize("asked", [{}, {"max_budget_usd": "7"}])
+async def test_a_member_added_by_hand_keeps_its_budget_also_where_an_answer_is_lost(
+    world: World, asked: dict[str, Any], *, applied: bool, fails: bool
+) -> None:
+    """The team is ours; a budget that we did not ask for says that the member is not."""
+    await world.take(org_created())
+    await world.settle()
+    await world.client.member_add("org", "ann", max_budget_in_team=Decimal(2))
+    world.standin.fail(Fault("/team/member_add", drop=True, applied=applied))
+    if fails:
+        world.standin.fail(Fault("/key/generate", status=400))
+    cause = user_joined(**asked)
+    await world.take(cause)
+    await world.run_for(120)
+    assert (await world.outcome_of(cause))[0] == ("user.provisioning_failed" if fails else "user.provisioned")
+    assert world.standin.state.memberships["org", "ann"].max_budget == 2
+    assert "ann" in {member.user_id for member in world.standin.state.teams["org"].members}
+
+
 @pytest.mark.parametrize("lost", ["/team/member_add", "/key/generate"])
 @pytest.mark.parametrize("fails", [True, False])
 async def test_a_member_added_to_an_adopted_team_is_ours(world: World, lost: str, *, fails: bool) -> None:

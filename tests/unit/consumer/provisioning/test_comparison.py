@@ -10,6 +10,7 @@ from consumer.provisioning.comparison import (
     TeamAim,
     key_changes,
     member_budget_stands,
+    member_of_others,
     same_amount,
     team_changes,
     used_by_others,
@@ -113,6 +114,29 @@ def test_amounts_are_the_same_where_litellm_keeps_them_the_same(
     one: Decimal | None, other: Decimal | None, *, same: bool
 ) -> None:
     assert same_amount(one, other) is same
+
+
+@pytest.mark.parametrize(
+    ("stands", "source", "asked", "of_others"),
+    [
+        ("3", "custom", "3.00", False),
+        (None, "none", None, False),
+        ("3", "custom", "4", True),
+        ("3", "team_default", "4", True),
+        (None, "none", "4", True),
+        ("3", "custom", None, True),
+        ("3", "team_default", None, False),
+        ("3", None, None, False),
+    ],
+)
+def test_a_budget_nobody_asked_for_shows_whose_a_member_is(
+    stands: str | None, source: str | None, asked: str | None, *, of_others: bool
+) -> None:
+    row = Membership.model_validate(
+        {"team_id": "org", "user_id": "ann", "max_budget": stands, "budget_source": source}
+    )
+    assert member_of_others(row, None if asked is None else Decimal(asked)) is of_others
+    assert not member_of_others(None, Decimal(4))
 
 
 def test_no_membership_row_is_no_budget() -> None:
