@@ -235,6 +235,12 @@ class FaultProxy:
             answer.raise_for_status()
             return await answer.json()
 
+    async def write(self, path: str, body: Mapping[str, Any]) -> None:
+        """Have LiteLLM do what the product never has it do."""
+        assert self._http is not None
+        async with self._http.post(self._url + path, json=body) as answer:
+            answer.raise_for_status()
+
     @contextlib.asynccontextmanager
     async def wire(self, *, clock: Callable[[], float], keep_alive: bool = True) -> "AsyncIterator[Wire]":
         """A wire for one client.

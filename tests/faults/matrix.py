@@ -148,34 +148,38 @@ async def defaults_of_litellm(world: CellWorld) -> None:
     def new_team(body: dict[str, Any]) -> None:
         body.update(members_with_roles=[], max_budget=7, budget_duration="30d", blocked=True)
 
-    world.wire.tampers["/team/new"] = new_team
-    members_and_keys_get_budgets(world)
-
-
-def members_and_keys_get_budgets(world: CellWorld) -> None:
     def new_member(body: dict[str, Any]) -> None:
         body["max_budget_in_team"] = 5
 
-    def new_key(body: dict[str, Any]) -> None:
-        body["max_budget"] = 2
-
+    world.wire.tampers["/team/new"] = new_team
     world.wire.tampers["/team/member_add"] = new_member
-    world.wire.tampers["/key/generate"] = new_key
+    world.wire.tampers["/key/generate"] = keys_get_budgets
+
+
+def keys_get_budgets(body: dict[str, Any]) -> None:
+    body["max_budget"] = 2
 
 
 async def an_organization_and_defaults(world: CellWorld) -> None:
+    """Its team has a default for what members may spend."""
     await an_organization(world)
-    members_and_keys_get_budgets(world)
+    world.wire.tampers["/key/generate"] = keys_get_budgets
+    await world.wire.proxy.write("/team/update", {"team_id": world.org, "team_member_budget": 5})
 
 
 async def mending_refused(world: CellWorld) -> None:
     """A key that LiteLLM stores with a budget and refuses to change."""
-    members_and_keys_get_budgets(world)
+    world.wire.tampers["/key/generate"] = keys_get_budgets
     world.wire.refuses.add("/key/update")
 
 
 async def an_organization_and_mending_refused(world: CellWorld) -> None:
-    await an_organization(world)
+    await an_organization_and_defaults(world)
+    await mending_refused(world)
+
+
+async def a_member_added_by_hand_and_mending_refused(world: CellWorld) -> None:
+    await a_member_added_by_hand(world)
     await mending_refused(world)
 
 
@@ -472,7 +476,6 @@ SCENARIOS: Final = (
             "/team/info",
             "/team/update",
             "/team/member_add",
-            "/team/member_update",
             "/key/update",
             "/team/member_delete",
             "/team/info",
@@ -552,6 +555,27 @@ SCENARIOS: Final = (
         ),
     ),
     Scenario(
+        "user added by hand before, then refused",
+        a_member_added_by_hand_and_mending_refused,
+        USER_WITH_BUDGET,
+        (
+            "/team/member_add",
+            "/key/generate",
+            "/team/info",
+            "/key/update",
+            "/key/info",
+            "/key/delete",
+            "/key/info",
+        ),
+        alter(
+            NEW_USER,
+            told=(PROVISIONED, ("user.provisioning_failed", "litellm_rejected done")),
+            members={"owner": None, "ann": Decimal(2)},
+            keys=(OWNERS_KEY,),
+            recorded=(("key", "in_use"), ("member ann", "kept"), ("team", "in_use")),
+        ),
+    ),
+    Scenario(
         "new user, LiteLLM's defaults mended",
         an_organization_and_defaults,
         USER,
@@ -563,7 +587,7 @@ SCENARIOS: Final = (
             "/key/update",
             "/team/info",
         ),
-        NEW_USER,
+        alter(NEW_USER, members={"owner": Decimal(5), "ann": None}),
     ),
     Scenario(
         "new user of an adopted organization",
@@ -619,7 +643,7 @@ SCENARIOS: Final = (
         alter(
             NEW_USER,
             told=(PROVISIONED, ("user.provisioning_failed", "litellm_rejected done")),
-            members={"owner": None},
+            members={"owner": Decimal(5)},
             keys=(OWNERS_KEY,),
             recorded=IN_USE,
         ),
@@ -635,7 +659,7 @@ SCENARIOS: Final = (
                 PROVISIONED,
                 ("user.provisioning_failed", "litellm_rejected pending orphan key orphan member"),
             ),
-            members={"owner": None},
+            members={"owner": Decimal(5)},
             keys=(OWNERS_KEY,),
             recorded=IN_USE,
         ),
@@ -646,6 +670,7 @@ SCENARIOS: Final = (
         a_retry,
         (
             "/team/member_add",
+            "/team/info",
             "/key/generate",
             "/team/info",
             "/key/update",
@@ -661,6 +686,7 @@ SCENARIOS: Final = (
                 ("user.provisioning_failed", "litellm_rejected pending orphan key orphan member"),
                 ("user.provisioned", "created key #2"),
             ),
+            members={"owner": Decimal(5), "ann": None},
             keys=(("ann", "org", "#2 live"), OWNERS_KEY),
         ),
     ),

@@ -264,7 +264,7 @@ class CellWorld(World):
                 models=info.team.models,
                 blocked=info.team.blocked,
                 ours=None if mark is None else "adopted" if mark.adopted else "made",
-                metadata=tuple(sorted(set(info.team.metadata) - {"quartermaster"})),
+                metadata=tuple(sorted(set(info.team.metadata) - {"quartermaster", "team_member_budget_id"})),
             )
             rows = [str(one.user_id) for one in info.team.members if one.user_id != "default_user_id"]
             assert len(rows) == len(set(rows)), "a member twice"
