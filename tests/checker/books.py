@@ -93,6 +93,9 @@ def outcomes_carry_the_facts(reading: Reading) -> Iterator[Violation]:
             continue
         wanted = _received_facts(cause)
         found = {name: outcome.data.get(name) for name in wanted}
+        occurred = {cause.data.get("completed_at")} - {None} or reading.times(cause.identity)
+        if outcome.data.get("occurred_at") not in occurred:
+            yield Violation(ORDER, f"{outcome} occurred at another time than its event says")
         if text_of(_exact(found)) != text_of(_exact(wanted)):
             yield Violation(ORDER, f"{outcome} tells other facts than the event did")
 
@@ -240,7 +243,6 @@ _COUNTED = (
 def _received_facts(cause: Received) -> dict[str, Any]:
     facts = {name: cause.data.get(name) for name in _FACTS}
     facts["account_id"] = cause.data["org_id"]
-    facts["occurred_at"] = cause.data.get("completed_at") or cause.event.time
     usage = cause.data.get("usage")
     if usage is not None:
         facts["usage"] = usage

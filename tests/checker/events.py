@@ -61,24 +61,27 @@ def outcomes_say_what_they_follow_from(reading: Reading) -> Iterator[Violation]:
             if not reading.policy.operated or outcome.type not in BY_COMMAND:
                 yield Violation(REPEATS, f"{outcome} follows from nothing")
         elif identity in reading.taken:
-            yield from _fits(outcome, identity, reading.taken[identity], reading.policy)
+            yield from _fits(outcome, identity, reading)
 
 
-def _fits(outcome: Outcome, identity: Identity, one: Received, policy: Policy) -> Iterator[Violation]:
+def _fits(outcome: Outcome, identity: Identity, reading: Reading) -> Iterator[Violation]:
+    one = reading.taken[identity]
     if outcome.type not in OUTCOMES_OF[one.event.type]:
         yield Violation(ONCE, f"{outcome} is no outcome of a {one.event.type}")
     if outcome.id != outcome_id(identity, outcome.type, outcome.round):
         yield Violation(REPEATS, f"the id of {outcome} is not derived from its cause")
     said = {
         "specversion": "1.0",
-        "source": policy.source,
+        "source": reading.policy.source,
         "subject": one.event.org_id,
-        "causationtime": one.event.time,
     }
     for name, wanted in said.items():
         if outcome.envelope.get(name) != wanted:
             found = outcome.envelope.get(name)
             yield Violation(REPEATS, f"{name} of {outcome} is {found!r} instead of {wanted!r}")
+    if outcome.envelope.get("causationtime") not in reading.times(identity):
+        found = outcome.envelope.get("causationtime")
+        yield Violation(REPEATS, f"causationtime of {outcome} is {found!r}, no time of its cause")
     if outcome.org != one.event.org_id:
         yield Violation(REPEATS, f"{outcome} is about {outcome.org!r} instead of {one.event.org_id!r}")
 

@@ -42,6 +42,10 @@ class Received:
     def place(self) -> Place:
         return place_of(self.record)
 
+    @property
+    def identity(self) -> Identity:
+        return self.event.source, self.event.id
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -97,6 +101,11 @@ class Reading:
     def of_org(self, topic: str) -> dict[str, list[Outcome]]:
         """The outcomes of each organization on a topic, in the order of their first appearance."""
         return self.by_org.get(topic, {})
+
+    def times(self, identity: Identity) -> set[str]:
+        """The times of an event: where it bears none, each of its records has one of its own."""
+        taken = self.taken[identity]
+        return {one.event.time for one in self.events[identity] if one.same == taken.same}
 
     def refused(self, one: Received) -> bool:
         """Whether this event stands on the dead-letter topic, its id being another event's."""

@@ -16,6 +16,7 @@ from tests.unit.checker.histories import (
     POLICY,
     PROVISIONING,
     SOURCE,
+    TIME,
     digest,
     envelope,
     good,
@@ -25,6 +26,9 @@ from tests.unit.checker.histories import (
 )
 
 Spoil = Callable[[History], History]
+
+LATER = "2026-03-01T13:00:00.250000Z"
+LATER_MS = 1_772_370_000_250
 
 
 def test_a_good_history_shows_no_violation() -> None:
@@ -243,6 +247,16 @@ BAD: dict[str, tuple[str, str, Spoil]] = {
         "3",
         "other facts",
         with_data("credits.deducted", "e1", usage={"avg_latency_ms": 1.25}),
+    ),
+    "a time that is none of the event's": (
+        "3",
+        "no time of its cause",
+        with_data("credits.deducted", "e1", envelope_causationtime="2026-03-02T12:00:00Z"),
+    ),
+    "a job that occurred at another time": (
+        "3",
+        "occurred at another time",
+        with_data("credits.deducted", "e1", occurred_at="2026-03-02T12:00:00Z"),
     ),
     "jobs charged in another order": (
         "4",
@@ -499,6 +513,24 @@ def test_a_conflict_within_one_topic_may_be_won_on_either_partition() -> None:
         )
 
     assert check(elsewhere(good()), policy=POLICY) == []
+
+
+def test_an_event_without_time_has_that_of_either_of_its_records() -> None:
+    """Whichever was read first was taken, and that record's timestamp stands in."""
+    history = good()
+    timeless = [
+        replace(one, value=(one.value or b"").replace(f', "time": "{TIME}"'.encode(), b""))
+        if b'"e3"' in (one.value or b"")
+        else one
+        for one in history.published
+    ]
+    first, second = (one for one in timeless if b'"e3"' in (one.value or b""))
+    apart = [replace(one, partition=1, timestamp_ms=LATER_MS) if one is second else one for one in timeless]
+    assert first.timestamp_ms != LATER_MS
+    later = with_data("credits.deduction_skipped", "e3", envelope_causationtime=LATER, occurred_at=LATER)
+    assert check(later(replace(history, published=apart)), policy=POLICY) == []
+    neither = with_data("credits.deduction_skipped", "e3", envelope_causationtime=TIME + "0")
+    assert check(neither(replace(history, published=apart)), policy=POLICY) != []
 
 
 def test_failures_are_allowed_where_there_was_reason() -> None:
