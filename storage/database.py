@@ -16,7 +16,7 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 import asyncpg
 from sqlalchemy import event, func, literal_column, select, text
-from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -275,7 +275,7 @@ def _pragmas(connection: Any, *pragmas: str) -> None:
 
 
 def _postgresql_engine(url: URL, pool_size: int, command_timeout: float | None) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
@@ -294,6 +294,16 @@ def _postgresql_engine(url: URL, pool_size: int, command_timeout: float | None) 
             },
         },
     )
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def lost(context: ExceptionContext) -> None:
+        # A connection that may be dead is asked nothing more, not even to roll back; nor are those that stood
+        # beside it: after a fail-over each of them would be found dead by a wait of its own.
+        if isinstance(context.original_exception, TimeoutError):
+            context.is_disconnect = True
+            context.invalidate_pool_on_disconnect = True
+
+    return engine
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ class TcpProxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._flows = asyncio.Event()
         self._flows.set()
+        self._lost: list[asyncio.Event] = []
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -29,6 +30,8 @@ class TcpProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.cut()
+        for flows in (self._flows, *self._lost):
+            flows.set()  # whoever waited for it finds the connection gone, and ends
 
     async def mend(self) -> None:
         """Forward (again), on the same port as before."""
@@ -54,6 +57,7 @@ class TcpProxy:
     async def lose(self) -> None:
         """Forward nothing more on what is connected now, without a word to either side."""
         self._flows.clear()
+        self._lost.append(self._flows)
         self._flows = asyncio.Event()
         self._flows.set()
 
@@ -75,6 +79,8 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flow
     with contextlib.suppress(OSError):
         while data := await reader.read(65536):
             await flows.wait()
+            if writer.is_closing():
+                break
             writer.write(data)
             await writer.drain()
     writer.close()

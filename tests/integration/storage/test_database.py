@@ -1,10 +1,12 @@
 import asyncio
+import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,6 +21,7 @@ from storage.database import (
     parse_url,
 )
 from storage.organizations import OrgState
+from tests.faults.tcp_proxy import TcpProxy
 from tests.integration.storage.rows import put_org
 
 
@@ -225,3 +228,21 @@ def test_the_driver_may_be_left_out(url: str, driver: str) -> None:
 async def test_the_password_is_not_shown(database: Database) -> None:
     database.url = parse_url("postgresql://user:hunter2@host/db")
     assert "hunter2" not in repr(database)
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"])
+async def test_of_connections_that_went_dead_without_a_word_only_the_first_is_waited_for(
+    database_url: str, dialect: str
+) -> None:
+    url = make_url(database_url)
+    async with TcpProxy(str(url.host), url.port or 5432) as wire:
+        through = url.set(host="127.0.0.1", port=wire.port).render_as_string(hide_password=False)
+        database = await Database.connect(through, pool_size=5, command_timeout=1)
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(5):
+                await stack.enter_async_context(database.reading())
+        await wire.lose()
+        with pytest.raises(DatabaseUnavailable, match="no answer in time"):
+            await database.ping()
+        await database.ping()
+        await database.close()
