@@ -157,7 +157,7 @@ class Watch:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Watch"]:
-        async with httpx.AsyncClient(timeout=2) as client:
+        async with httpx.AsyncClient(timeout=5) as client:
             looking = asyncio.ensure_future(self._look(client))
             try:
                 yield self
@@ -168,7 +168,10 @@ class Watch:
 
     async def _look(self, client: httpx.AsyncClient) -> None:
         while True:
-            answer = await client.get(f"{self.service.http}/readyz")
+            try:
+                answer = await client.get(f"{self.service.http}/readyz")
+            except httpx.TimeoutException:
+                continue  # a machine that has too much to do; who is gone for good is found out
             reasons = answer.json()["reasons"]
             if not self.told or self.told[-1][1] != reasons:
                 self.told.append((time.monotonic(), reasons))
