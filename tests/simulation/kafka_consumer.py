@@ -197,11 +197,12 @@ class SimConsumer:
             place.position, place.to_beginning = None, True
         deadline = self._now() + REQUEST_TIMEOUT_S
         current = self._places
-        while self._places is current and self._now() < deadline:
+        rung = True
+        while self._places is current and rung:
             self._locate()
             if all(place.position is not None for place in places):
                 break
-            await self._bell.wait(deadline - self._now())
+            rung = await self._bell.wait(max(0.0, deadline - self._now()))
         self._coordinator.check_errors()
         return all(place.position is not None for place in places)
 
@@ -316,9 +317,10 @@ class SimConsumer:
             if given or left_s <= 0 or self._closed:
                 return given
             started = self._now()
-            await self._bell.wait(left_s)
+            # Not told by what is left: of a sum of times a hair may be left for ever.
+            rung = await self._bell.wait(left_s)
             left_s -= self._now() - started
-            if left_s <= 0 or self._closed:
+            if not rung or self._closed:
                 return {}
 
     async def _take(self, partitions: Collection[TopicPartition], max_records: int | None) -> Fetched:

@@ -192,14 +192,16 @@ class Bell:
             if not one.done():
                 one.set_result(None)
 
-    async def wait(self, timeout_s: float | None = None) -> None:
+    async def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for the next ring; False where the time ran out before."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
-            await asyncio.wait([waiter], timeout=timeout_s)
+            rung, _ = await asyncio.wait([waiter], timeout=timeout_s)
         finally:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
+        return bool(rung)
 
 
 def later(delay_s: float, call: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
