@@ -1,14 +1,18 @@
 """Events from JSON Lines: each a CloudEvent, or `{type, data}` with the rest filled in."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import BinaryIO, Final
 from uuid import UUID
 
 from producers.envelope import MAX_EVENT_BYTES, SOURCE, InvalidEvent, ReadyEvent, check, complete, encode
 from schemas.json_codec import InvalidJson, parse_json
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
+LINE_SLACK: Final = 4096
+"""What may stand in a line beside its event: white space, a byte order mark, the line's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,19 @@ class BadLines(ValueError):  # noqa: N818 - named for what was found
         super().__init__("\n".join(map(str, self.lines)))
 
 
+def bounded(file: BinaryIO, most: int) -> Iterator[bytes | None]:
+    """Give the lines of a file, None for each of more than `most` bytes: such a one is not held in memory."""
+    while line := file.readline(most + 1):
+        if len(line) <= most:
+            yield line
+            continue
+        yield None
+        while line and not line.endswith(b"\n"):
+            line = file.readline(most)
+
+
 def read_lines(
-    lines: Iterable[bytes],
+    lines: Iterable[bytes | None],
     *,
     new_id: Callable[[], str],
     now: Callable[[], datetime],
@@ -50,7 +65,7 @@ def read_lines(
     """Read all events, or say of every bad line what is wrong with it.
 
     Args:
-        lines: The lines of a file opened for bytes; blank ones are passed over.
+        lines: The lines of a file opened for bytes; blank ones are passed over, None is one too long.
         new_id: Makes the `id` of an event that has none.
         now: Gives the `time` of an event that has none.
         source: The `source` of an event that has none.
@@ -63,6 +78,9 @@ def read_lines(
     bad: list[BadLine] = []
     seen: dict[UUID, tuple[int, bytes]] = {}
     for number, line in enumerate(lines, 1):
+        if line is None:
+            bad.append(BadLine(number, f"too_large: the line is longer than the {max_bytes} bytes allowed"))
+            continue
         text = (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).strip()
         if not text:
             continue

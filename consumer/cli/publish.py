@@ -11,7 +11,7 @@ import click
 from consumer.cli.command import CommandFailed, asynchronous
 from consumer.cli.output import complain, json_option, print_json, say
 from consumer.settings import load_settings
-from producers.lines import BadLines, read_lines
+from producers.lines import LINE_SLACK, BadLines, bounded, read_lines
 from producers.publisher import NotPublished, Publisher
 
 
@@ -35,7 +35,7 @@ async def publish(file: BinaryIO, *, dry_run: bool, as_json: bool) -> None:
     settings = load_settings()
     try:
         events = read_lines(
-            file,
+            bounded(file, settings.max_event_bytes + LINE_SLACK),
             new_id=lambda: str(uuid.uuid4()),
             now=lambda: datetime.now(UTC),
             max_bytes=settings.max_event_bytes,

@@ -1,3 +1,4 @@
+import io
 import json
 from datetime import UTC, datetime
 from itertools import count
@@ -5,7 +6,7 @@ from itertools import count
 import pytest
 
 from producers.envelope import ReadyEvent
-from producers.lines import BadLines, read_lines
+from producers.lines import BadLines, bounded, read_lines
 from schemas.events import EventType
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -115,3 +116,28 @@ def test_an_error_repeats_no_value() -> None:
         read(cloud_event(data={**JOB, "status": "s3cret"}), '{"type": "s3cret"', cloud_event(type="s3cret"))
 
     assert "s3cret" not in str(caught.value)
+
+
+class Counting(io.BytesIO):
+    """A file that notes the longest piece it was asked for."""
+
+    longest = 0
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        assert size is not None
+        assert size >= 0
+        self.longest = max(self.longest, size)
+        return super().readline(size)
+
+
+def test_a_line_without_end_is_never_held_in_memory() -> None:
+    file = Counting(b"a" * 9 + b"\n" + b"b" * 10 + b"\n" + b"c" * 1000 + b"\n" + b"d" * 10)
+    assert list(bounded(file, 10)) == [b"aaaaaaaaa\n", None, None, b"dddddddddd"]
+    assert file.longest == 11
+    assert list(bounded(io.BytesIO(b"e" * 11), 10)) == [None]
+    assert list(bounded(io.BytesIO(b""), 10)) == []
+
+
+def test_a_line_too_long_is_named() -> None:
+    with pytest.raises(BadLines, match="line 2: too_large: the line is longer than the 2000 bytes allowed"):
+        read_lines([cloud_event().encode(), None], new_id=str, now=lambda: NOW, max_bytes=2000)
