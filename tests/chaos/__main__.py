@@ -20,6 +20,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from tests.parts.databases import temporary_database
 from tests.parts.litellm import litellm
 from tests.parts.servers import OwnKafka, OwnPostgres
 
+_SHOWN = 8
 _SECONDS_A_KILL = {"postgresql": 4.5, "sqlite": 6.5}
 
 
@@ -69,7 +71,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--instances", type=int, default=3, help="on PostgreSQL (3)")
     parser.add_argument("--orgs", type=int, default=40, help="how many organizations (40)")
     parser.add_argument("--users", type=int, default=60, help="how many users join (60)")
-    parser.add_argument("--jobs-a-second", type=float, default=25, help="how many jobs a second (25)")
+    parser.add_argument("--jobs-a-second", type=float, default=50, help="how many jobs a second (50)")
     parser.add_argument("--json", action="store_true", help="print the reports as JSON")
     parser.add_argument("--keep", action="store_true", help="keep the evidence also where all held")
     return parser.parse_args()
@@ -84,7 +86,6 @@ async def _run_all(arguments: argparse.Namespace) -> list[Report]:
             if arguments.on not in {"both", dialect}:
                 continue
             folder = Path(tempfile.mkdtemp(prefix=f"chaos-{dialect}-{arguments.seed}-"))
-            (folder / "logs").mkdir()
             async with contextlib.AsyncExitStack() as around:
                 if dialect == "postgresql":
                     server = await asyncio.to_thread(stack.enter_context, _postgres())
@@ -148,9 +149,24 @@ def _print(report: Report) -> None:
     print(f"\n{report.database}, seed {report.seed}, {report.seconds:.0f} s")
     for name, value in (report.figures | report.outcomes).items():
         print(f"  {name.replace('_', ' '):32} {value:>10,}")
-    for line in [*report.not_reached, *report.violations[:40]]:
+    for event, count in report.logged.items():
+        print(f"  logged {count:>6,} times  {event}")
+    for line in [*report.not_reached, *_first_of_each(report.violations)]:
         print(f"  FAILED: {line}")
     print("  every guarantee held" if report.passed else "  FAILED")
+
+
+def _first_of_each(violations: list[str]) -> Iterator[str]:
+    """The first few violations of each guarantee; all of them stand with the evidence."""
+    seen: Counter[str] = Counter()
+    for one in violations:
+        guarantee = one.partition(":")[0]
+        seen[guarantee] += 1
+        if seen[guarantee] <= _SHOWN:
+            yield one
+    for guarantee, count in seen.items():
+        if count > _SHOWN:
+            yield f"{guarantee}: {count - _SHOWN} more"
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -126,6 +128,20 @@ class Fleet:
         for instance in self.running:
             await instance.kill()
         self.running.clear()
+
+    def logged(self) -> dict[str, int]:
+        """How often each warning or error stands in the logs of all that ever ran."""
+        found: Counter[str] = Counter()
+        for log in sorted(self._folder.glob("run-*.log")):
+            for line in log.read_text(errors="replace").splitlines():
+                try:
+                    entry = json.loads(line)
+                except ValueError:  # cut short by a kill, or not from our log at all
+                    found["not a line of the log"] += 1
+                    continue
+                if entry["level"] not in {"debug", "info"}:
+                    found[f"{entry['level']}: {entry['event'][:70]}"] += 1
+        return dict(found.most_common())
 
     async def command(self, *arguments: str) -> tuple[int, str]:
         """Run another command of the program to its end; its exit code, and what it printed."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 Headers = tuple[tuple[str, bytes], ...]
 
 _SOURCE: Final = "/platform"
-_CREDITS: Final = (0, 3, 40, 250, 1_000_000)
+_CREDITS: Final = (0, 40, 250, 2_000, 1_000_000)
 """What organizations begin with: most have fewer credits than jobs."""
 _TOO_LARGE: Final = 524_289
 _REMEMBERED: Final = 2_000

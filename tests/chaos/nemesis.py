@@ -18,10 +18,11 @@ from tests.chaos.rebalances import generations
 from tests.chaos.world import SESSION_TIMEOUT_S, World
 
 _MOVES: Final = {
-    "kill at any moment": 30,
-    "kill while starting": 14,
-    "kill when events were taken": 24,
+    "kill at any moment": 26,
+    "kill while starting": 12,
+    "kill when events were taken": 30,
     "kill all": 6,
+    "kill after peace": 3,
     "stop": 8,
     "hang": 8,
     "come and go": 10,
@@ -61,6 +62,7 @@ class Nemesis:
             "kill while starting": self._kill_while_starting,
             "kill when events were taken": self._kill_when_taken,
             "kill all": self._kill_all,
+            "kill after peace": self._kill_after_peace,
             "stop": self._stop,
             "hang": self._hang,
             "come and go": self._come_and_go,
@@ -119,7 +121,7 @@ class Nemesis:
     async def _kill_when_taken(self) -> None:
         """Wait for the group to be at work again, and strike there."""
         await self._taken(within=(_NOTICED_S + 5) * self._pace)
-        await self._for_a_while(0.0, 1.0)
+        await self._for_a_while(0.0, 0.3)
         await self._kill(self._anyone())
         await self._fleet.start()
 
@@ -129,6 +131,12 @@ class Nemesis:
             await self._kill(instance)
         for _ in range(self._size):
             await self._fleet.start()
+
+    async def _kill_after_peace(self) -> None:
+        """Let what the dead held in hand be taken up again (their leases have to end first), then strike."""
+        await self._for_a_while(20.0, 45.0)
+        await self._kill(self._anyone())
+        await self._fleet.start()
 
     async def _stop(self) -> None:
         await self._for_a_while(0.3, 3.0)
@@ -176,7 +184,7 @@ class Nemesis:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 while True:
-                    await asyncio.sleep(0.05)  # between two looks at what another task sees
+                    await asyncio.sleep(0.02)  # between two looks at what another task sees
                     if self._world.glance.taken != before:
                         return
 

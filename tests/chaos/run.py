@@ -42,7 +42,7 @@ class Plan:
     expected_s: float
     orgs: int = 40
     users: int = 60
-    jobs_a_second: float = 25.0
+    jobs_a_second: float = 50.0
     dependency_wait_s: int = _DEPENDENCY_WAIT_S
 
 
@@ -56,6 +56,8 @@ class Report:
     outcomes: dict[str, int] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
     not_reached: list[str] = field(default_factory=list)
+    logged: dict[str, int] = field(default_factory=dict)
+    """Warnings and errors in the instances' logs, for whoever wonders: being killed has consequences."""
     seconds: float = 0.0
 
     @property
@@ -132,6 +134,7 @@ async def run(plan: Plan, parts: Parts, folder: Path, *, say: Callable[[str], No
         reading = read(history, policy)
         _count(report, reading, history, nemesis, world)
         _compare(report, plan, nemesis)
+        report.logged = world.fleet.logged()
         _keep(folder, history, report)
     report.seconds = round(time.monotonic() - started, 1)
     return report
@@ -197,10 +200,17 @@ def _count(report: Report, reading: Reading, history: History, nemesis: Nemesis,
         "ledger_entries": len(history.ledger),
         "teams": len(history.proxy.teams) if history.proxy else 0,
         "keys": len(history.proxy.keys) if history.proxy else 0,
+        "lost": _of(report, "guarantee 1"),
+        "twice": _of(report, "guarantee 2"),
+        "orphans": _of(report, "guarantee 5"),
         "violations": len(report.violations),
     }
     for one in outcomes:
         report.outcomes[one.type] = report.outcomes.get(one.type, 0) + 1
+
+
+def _of(report: Report, guarantee: str) -> int:
+    return sum(one.startswith(guarantee) for one in report.violations)
 
 
 def _compare(report: Report, plan: Plan, nemesis: Nemesis) -> None:

@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Final, Self
 
@@ -34,7 +35,8 @@ SESSION_TIMEOUT_S: Final = 6
 """The shortest that brokers take: the dead are noticed soon."""
 TICK_S: Final = 0.1
 _PARTITIONS: Final = 6
-_LOOK_S: Final = 0.25
+_LOOK_S: Final = 0.1
+_READ_EVERY: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,22 +181,24 @@ class World:
 
     async def look(self) -> None:
         """Keep `glance` up to date, for ever."""
-        while True:
+        for number in count():
             # Before the first instance is up there are no tables, and no group.
             with contextlib.suppress(DatabaseUnavailable, DBAPIError, KafkaError):
-                self.glance = await self._look()
+                self.glance = await self._look(read=number % _READ_EVERY == 0)
             await asyncio.sleep(_LOOK_S)  # between two looks; nothing hangs on how long
 
-    async def _look(self) -> Glance:
+    async def _look(self, *, read: bool = True) -> Glance:
         async with self._database.reading() as tx:
             taken = await tx.scalar(select(func.count()).select_from(identities))
             waiting = await tx.scalar(
                 select(func.count()).select_from(inbox).where(inbox.c.state == "waiting")
             )
             unpublished = await outbox.count_pending(tx)
+        if not read:  # the brokers are asked less often
+            return Glance(taken or 0, waiting or 0, unpublished, self.glance.unread)
         committed = await self._admin.list_consumer_group_offsets(self.group)
-        read = {here: max(0, committed[here].offset) for here in self._ends if here in committed}
-        unread = sum(max(0, end - read.get(here, 0)) for here, end in self._ends.items())
+        offsets = {here: max(0, committed[here].offset) for here in self._ends if here in committed}
+        unread = sum(max(0, end - offsets.get(here, 0)) for here, end in self._ends.items())
         return Glance(taken or 0, waiting or 0, unpublished, unread)
 
     # -- the end ---------------------------------------------------------------------------------------------
