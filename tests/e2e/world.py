@@ -87,6 +87,9 @@ class Service:
 class World:
     """Everything around the service, with names that no other test uses."""
 
+    program = (sys.executable, "-m", "consumer")
+    """What runs the service, and any command."""
+
     def __init__(
         self, *, kafka: str, database_url: str, litellm_url: str, litellm_key: str, folder: Path
     ) -> None:
@@ -157,9 +160,7 @@ class World:
             arguments = ("--migrate", *arguments)
         with log.open("wb") as sink:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "consumer",
+                *self.program,
                 "run",
                 *arguments,
                 env=self.environment(settings),
@@ -179,9 +180,7 @@ class World:
     async def command(self, *arguments: str, expect: int = 0, stdin: bytes = b"", **settings: str) -> str:
         """Run another command to its end and return what it printed."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "consumer",
+            *self.program,
             *arguments,
             env=self.environment(settings),
             stdin=asyncio.subprocess.PIPE,

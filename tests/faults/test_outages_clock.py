@@ -1,12 +1,14 @@
 """The database's clock and the process's step by an hour under load: nothing breaks or rests for an hour.
 
-The clocks are those of the processes themselves, stepped by libfaketime (Debian: `libfaketime`); what the
-kernel counts monotonically goes on as it is.
+PostgreSQL's clock is stepped by libfaketime (Debian: `libfaketime`). That would slow SQLite down to a crawl,
+so there the service itself is given clocks that step: `tests.faults.stepped`. What the kernel counts
+monotonically goes on as it is.
 """
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,50 +30,50 @@ STEPS = (HOUR, 0, -HOUR, 0)
 """Off by so many seconds, one after another: ahead, back, further back, ahead."""
 
 
-class SteppedClock:
-    """The clock of every process that has `environment` in its own."""
+class SteppedWorld(ReplicatedWorld):
+    """A world whose service has clocks that step."""
 
-    def __init__(self, library: Path, file: Path) -> None:
-        self._file = file
+    program = (sys.executable, "-m", "tests.faults.stepped")
+
+
+class SteppedClock:
+    """A file that says by how many seconds a clock is off."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
         self.set(0)
-        file.chmod(0o644)  # the database's user reads it too
-        self.environment: Mapping[str, str] = {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(file),
-            "FAKETIME_NO_CACHE": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
 
     def set(self, off_by_s: int) -> None:
         """Have it be off by so many seconds from now on."""
-        written = self._file.with_suffix(".new")
+        written = self.file.with_suffix(".new")
         written.write_text(f"{off_by_s:+d}\n", encoding="ascii")
-        written.chmod(0o644)
-        written.replace(self._file)
+        written.chmod(0o644)  # the database's user reads it too
+        written.replace(self.file)
 
 
 @pytest.fixture
-def clock(own_postgres_folder: Path) -> SteppedClock:
-    libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    if not libraries:
-        pytest.skip("libfaketime is not installed")
-    return SteppedClock(libraries[0], own_postgres_folder / "clock")
-
-
-@pytest.fixture
-def own_postgres_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clock(tmp_path_factory: pytest.TempPathFactory) -> SteppedClock:
     folder = tmp_path_factory.mktemp("clock")
-    for one in (folder, *folder.parents):
-        if one != Path("/") and os.geteuid() == 0:
+    if os.geteuid() == 0:
+        for one in (folder, *folder.parents[:-1]):
             one.chmod(one.stat().st_mode | 0o011)
-    return folder
+    return SteppedClock(folder / "clock")
 
 
 @pytest.fixture
 def stepped_postgres(clock: SteppedClock) -> "Iterator[OwnPostgres]":
+    libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not libraries:
+        pytest.skip("libfaketime is not installed")
     from tests.parts.servers import OwnPostgres  # noqa: PLC0415
 
-    with OwnPostgres(clock.environment) as server:
+    environment = {
+        "LD_PRELOAD": str(libraries[0]),
+        "FAKETIME_TIMESTAMP_FILE": str(clock.file),
+        "FAKETIME_NO_CACHE": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+    with OwnPostgres(environment) as server:
         yield server
 
 
@@ -124,14 +126,14 @@ async def test_the_clock_of_postgres_steps_and_instances_die_with_their_leases(
 async def test_the_clock_of_the_process_and_of_its_sqlite_file_steps(
     own_kafka: "OwnKafka", standin: StandIn, clock: SteppedClock, tmp_path: Path, tell: Tell
 ) -> None:
-    world = ReplicatedWorld(
+    world = SteppedWorld(
         kafka=own_kafka.address,
         database_url=f"sqlite+aiosqlite:///{tmp_path / 'quartermaster.db'}",
         litellm_url=standin.url,
         litellm_key=standin.master_key,
         folder=tmp_path,
     )
-    world.settings.update(clock.environment)
+    world.settings["QM_TEST_CLOCK"] = str(clock.file)
     standin.fail(Fault("*", times=10**6, delay_s=0.2))
 
     async def step() -> None:
