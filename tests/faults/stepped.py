@@ -1,4 +1,4 @@
-"""The service with clocks that step: ``python -m tests.faults.stepped run ...`` for ``python -m consumer run``.
+"""The service with clocks that step: ``-m tests.faults.stepped run`` is ``-m consumer run``.
 
 By how many seconds the process's clock and the database's are off stands in the file that `QM_TEST_CLOCK`
 names. SQLite's own clock is the process's. What counts monotonically goes on as it is.
