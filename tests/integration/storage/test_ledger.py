@@ -1,12 +1,13 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import ColumnElement, Executable, delete, insert, text, update
+from sqlalchemy import ColumnElement, Executable, delete, event, insert, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -114,6 +115,24 @@ async def test_an_entry_that_makes_no_sense_is_refused(database: Database, wrong
     with pytest.raises(IntegrityError):
         async with database.transaction() as tx:
             await ledger.append(tx, [replace(entry(state, -1, job_id="job-0"), **wrong)])  # type: ignore[arg-type]
+
+
+async def test_entries_are_booked_in_the_order_of_their_ids(tx: AsyncConnection, dialect: str) -> None:
+    """So that two transactions that would book the same ones wait for each other, and never in a circle."""
+    booked_: list[list[str]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if statement.startswith('INSERT INTO "ledger_entries"'):
+            ids = parameters[0] if dialect == "postgresql" else [row[0] for row in parameters]
+            booked_.append([UUID(str(id_)).hex for id_ in ids])
+
+    states = [OrgState(f"org-{number:02}", balance=10, entries=1) for number in range(20)]
+    event.listen(tx.sync_connection, "before_cursor_execute", note)
+    await ledger.append(tx, [entry(state, -1, job_id="job") for state in states])
+    event.remove(tx.sync_connection, "before_cursor_execute", note)
+
+    [ids] = booked_
+    assert ids == sorted(charge_id(state.org_id, "job").hex for state in states)
 
 
 async def test_which_jobs_are_charged(database: Database) -> None:
@@ -280,6 +299,38 @@ async def test_what_is_wrong_is_told_in_order_a_hundred_lines_of_a_kind(database
     foreign = [one for one in problems if "its id is not its job's" in one]
     assert len(foreign) == len(set(foreign)) == 100
     assert len(problems) == 200
+
+
+async def test_what_is_wrong_is_found_behind_however_much_that_is_right(database: Database) -> None:
+    async with database.transaction() as tx:
+        for number in range(101):
+            await book(tx, f"org-{number:03}", jobs=0)
+        await book(tx, "z", jobs=3)
+    async with tampering(database) as tx:
+        last = (ledger_entries.c.org_id == "z") & (ledger_entries.c.entry == 4)
+        await tx.execute(update(ledger_entries).where(last).values(balance_after=5))
+        await tx.execute(
+            update(organizations_table).where(organizations_table.c.org_id == "z").values(balance=5)
+        )
+    async with database.reading() as tx:
+        assert (await ledger.verify(tx)).problems == [
+            "organization 'z', entry 4: its balance is not the one before plus its credits",
+            "organization 'z': its row's balance differs from the ledger's by -92",
+        ]
+
+
+@pytest.mark.parametrize(("jobs", "said"), [(3, 0), (None, 1)])
+async def test_a_row_that_says_all_is_zero_or_all_is_one_is_compared_like_any_other(
+    database: Database, jobs: int | None, said: int
+) -> None:
+    async with database.transaction() as tx:
+        if jobs is None:
+            await organizations.lock(tx, ["acme"])
+        else:
+            await book(tx, jobs=jobs)
+        await tx.execute(update(organizations_table).values(balance=said, entries=said, charges=said))
+    async with database.reading() as tx:
+        assert len((await ledger.verify(tx)).problems) == 3
 
 
 async def test_organizations_that_disagree_with_the_ledger_are_told_in_order(database: Database) -> None:

@@ -68,14 +68,16 @@ async def test_organizations_are_locked_and_made_in_sorted_order_whatever_order_
     tx: AsyncConnection, dialect: str
 ) -> None:
     """So that two transactions that name the same ones wait for each other, and never in a circle."""
-    await organizations.lock(tx, ["c"])
+    known = (await organizations.lock(tx, ["org-5"]))["org-5"]
+    await organizations.save(tx, [replace(known, balance=7)])
+    names = [f"org-{number}" for number in range(10)]
     sent: list[tuple[str, Any]] = []
 
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
         sent.append((statement, parameters))
 
     event.listen(tx.sync_connection, "before_cursor_execute", note)
-    await organizations.lock(tx, ["d", "c", "b", "a"])
+    states = await organizations.lock(tx, reversed(names))
     event.remove(tx.sync_connection, "before_cursor_execute", note)
 
     locking = [statement for statement, _ in sent if statement.startswith("SELECT organizations.org_id, ")]
@@ -84,7 +86,16 @@ async def test_organizations_are_locked_and_made_in_sorted_order_whatever_order_
         assert "ORDER BY organizations.org_id" in statement
         assert ("FOR UPDATE" in statement) is (dialect == "postgresql")
     [made] = [parameters for statement, parameters in sent if statement.startswith("INSERT")]
-    assert (made[0] if dialect == "postgresql" else [row[0] for row in made]) == ["a", "b", "d"]
+    names.remove("org-5")
+    assert (made[0] if dialect == "postgresql" else [row[0] for row in made]) == names
+    assert states == {name: OrgState(name) for name in names} | {"org-5": OrgState("org-5", balance=7)}
+
+
+async def test_only_what_is_named_is_locked_and_read(tx: AsyncConnection) -> None:
+    await organizations.lock(tx, ["a", "b", "c"])
+
+    assert (await organizations.lock(tx, ["b", "d"])).keys() == {"b", "d"}
+    assert (await organizations.read(tx, ["a", "d"])).keys() == {"a", "d"}
 
 
 async def test_what_nobody_asks_for_costs_nothing(tx: AsyncConnection, statements: Statements) -> None:

@@ -2,12 +2,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.dead_letters import DeadLetterReason, dead_letter_headers
@@ -103,6 +103,7 @@ async def test_the_numbers_of_outcomes_follow_one_another(database: Database) ->
     async with database.transaction() as tx:
         await outbox.append_outcomes(tx, [outcome(), outcome("beta")])
     async with database.transaction() as tx:
+        await outbox.append_dead_letters(tx, [letter(1), letter(2)])
         await outbox.append_outcomes(tx, [outcome()])
         assert [one.outcome_seq for one in await outcomes.page(tx)] == [1, 2, 3]
 
@@ -279,6 +280,29 @@ async def test_a_dead_letter_is_published_whole(database: Database) -> None:
     )
 
 
+async def test_dead_letters_are_kept_in_the_order_of_their_digests(tx: AsyncConnection, dialect: str) -> None:
+    """So that two transactions that keep the same ones wait for each other, and never in a circle."""
+    kept: list[list[str]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if statement.startswith('INSERT INTO "dead_letters"'):
+            given_ = parameters[0] if dialect == "postgresql" else [row[0] for row in parameters]
+            kept.append([UUID(str(digest)).hex for digest in given_])
+
+    event.listen(tx.sync_connection, "before_cursor_execute", note)
+    await outbox.append_dead_letters(tx, [letter(number) for number in range(20)])
+    event.remove(tx.sync_connection, "before_cursor_execute", note)
+
+    [digests] = kept
+    assert digests == sorted(letter(number).digest.hex for number in range(20))
+
+
+async def test_dead_letters_without_a_key_stand_in_one_part(database: Database) -> None:
+    async with database.transaction() as tx:
+        await outbox.append_dead_letters(tx, [letter(number, key=None) for number in range(5)])
+        assert len(await outbox.pending(tx, [shard_of(b"")])) == 5
+
+
 async def test_of_a_dead_letter_given_twice_one_is_new(database: Database) -> None:
     one, other = letter(1), letter(2)
     async with database.transaction() as tx:
@@ -354,6 +378,12 @@ async def test_a_stored_outcome_is_published_again_byte_for_byte(database: Datab
     async with database.transaction() as tx:
         assert await outbox.append_again(tx, [one.outcome_seq for one in reversed(stored)] + [10**6]) == 2
         assert await outbox.append_again(tx, []) == 0
+        records_again = await outbox.pending(tx, ALL)
+        await outbox.acknowledge(tx, [record.outbox_id for record in records_again])
+        assert await outbox.append_again(tx, [stored[1].outcome_seq]) == 1
+        assert [record.value for record in await outbox.pending(tx, ALL)] == [b"2"]
+        await outbox.acknowledge(tx, [record.outbox_id for record in await outbox.pending(tx, ALL)])
+        assert await outbox.append_again(tx, [one.outcome_seq for one in stored]) == 2
     async with database.reading() as tx:
         again = await outbox.pending(tx, ALL)
     assert [(one.key, one.value, one.headers) for one in again] == [

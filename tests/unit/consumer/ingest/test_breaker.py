@@ -1,7 +1,9 @@
 """The breaker of one topic, driven record by record."""
 
+import random
 from collections import deque
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,7 +35,62 @@ def test_ten_good_records_of_a_trial_close_it_and_clear_its_history() -> None:
     for _ in range(TRIAL):
         one.observe(bad=False, now=60.0)
     assert not one.is_open
-    assert not breaker(bad_limit=2).observe(bad=True, now=61.0), "the history begins anew"
+
+
+def test_guarantee_8_a_closed_breaker_begins_with_an_empty_history() -> None:
+    one = breaker(bad_limit=3)
+    for _ in range(3):
+        one.observe(bad=True, now=0.0)
+    for _ in range(TRIAL):
+        one.observe(bad=False, now=60.0)
+
+    assert [one.observe(bad=True, now=61.0) for _ in range(3)] == [False, False, True]
+    assert not one.trial_due(120.9)
+    assert one.trial_due(121.0)
+
+
+def test_a_closed_breaker_looks_at_200_records_anew() -> None:
+    one = breaker(bad_limit=2)
+    for _ in range(WINDOW):
+        one.observe(bad=False, now=0.0)
+    one.observe(bad=True, now=0.0)
+    one.observe(bad=True, now=0.0)
+    for _ in range(TRIAL):
+        one.observe(bad=False, now=60.0)
+
+    one.observe(bad=True, now=61.0)
+    for _ in range(WINDOW - 1):
+        assert not one.observe(bad=False, now=61.0)
+    assert not one.observe(bad=True, now=61.0), "the first one has left the last 200"
+    assert one.observe(bad=True, now=61.0)
+
+
+def test_ten_good_records_close_it_only_in_a_row() -> None:
+    one = breaker(bad_limit=1)
+    one.observe(bad=True, now=0.0)
+    trial = [*[False] * (TRIAL - 1), True, *[False] * (TRIAL - 1)]
+
+    assert all(one.observe(bad=bad, now=60.0) for bad in trial)
+    assert not one.observe(bad=False, now=60.0)
+
+
+def test_a_second_time_it_takes_ten_good_records_again() -> None:
+    one = breaker(bad_limit=1)
+    for _ in range(3):
+        assert one.observe(bad=True, now=0.0)
+        assert [one.observe(bad=False, now=60.0) for _ in range(TRIAL)] == [True] * (TRIAL - 1) + [False]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_over_many_records_it_agrees_with_a_plain_count(seed: int) -> None:
+    chance = random.Random(seed)
+    one = breaker(bad_limit=75)
+    last: deque[bool] = deque(maxlen=WINDOW)
+    for number in range(50 * WINDOW):
+        last.append(chance.random() < 0.3)
+        assert one.observe(bad=last[-1], now=0.0) == (sum(last) >= 75), number
+        if one.is_open:
+            return
 
 
 def test_a_bad_record_in_a_trial_keeps_it_open_for_another_pause() -> None:
