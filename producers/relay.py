@@ -331,7 +331,10 @@ class Relay:
         count = sum(len(batch.records) for batch in delivered.batches)
         if count:
             failures = 0
-            self._finish(record.outbox_id for batch in delivered.batches for record in batch.records)
+            done = [record.outbox_id for batch in delivered.batches for record in batch.records]
+            self._finish(done)
+            state.omit_value.difference_update(done)
+            state.omit_rest.difference_update(done)
             state.delivered(len(delivered.batches))
             self._published += count
             self._on_published(lane.stream, count)
@@ -358,12 +361,18 @@ class Relay:
             "org_id": record.org_id,
             "error": describe_error(error),
         }
-        if remedy(record) is Remedy.OMIT_VALUE:
-            state.omit_value.add(record.outbox_id)
-            _log.warning("dead_letter_value_omitted", **about)
-            return
+        match remedy(record):
+            case Remedy.OMIT_VALUE:
+                state.omit_value.add(record.outbox_id)
+                _log.warning("dead_letter_value_omitted", **about)
+                return
+            case Remedy.OMIT_REST:
+                state.omit_rest.add(record.outbox_id)
+                _log.warning("dead_letter_headers_omitted", **about)
+                return
         self._finish([record.outbox_id])
         state.omit_value.discard(record.outbox_id)
+        state.omit_rest.discard(record.outbox_id)
         self._refused += 1
         self._on_refused(record.stream)
         _log.error("record_refused", **about, consequence="not published; kept in the database")

@@ -19,7 +19,7 @@ from aiokafka.errors import (
 )
 
 from producers.kafka_client import MAX_BATCH_BYTES
-from schemas.dead_letters import VALUE_OMITTED
+from schemas.dead_letters import HEADERS_OMITTED, OWN_PREFIX, VALUE_OMITTED
 from schemas.outcomes import Stream
 from storage.outbox import PendingRecord
 
@@ -31,6 +31,9 @@ MAX_PAUSE_S: Final = 10.0
 
 GROW_AFTER: Final = 64
 """Batches a lane must deliver before batches twice as large are tried again."""
+
+MAX_KEPT_KEY: Final = 1024
+"""Bytes of a key that no topic finds too many."""
 
 TRIES_OF_UNKNOWN: Final = 8
 """How often a refusal without a clear name is met before the record itself is held to be the cause."""
@@ -84,6 +87,7 @@ class Remedy(Enum):
     """What is left to do for a record that the broker refuses for good."""
 
     OMIT_VALUE = auto()
+    OMIT_REST = auto()
     DROP = auto()
 
 
@@ -97,6 +101,7 @@ class LaneState:
         closed_until: Nothing is sent before this time of the monotonic clock.
         failing_since: Since when nothing was delivered, by the same clock; None while all is well.
         omit_value: Rows to be sent without their value.
+        omit_rest: Rows to be sent with nothing but what we say of them.
     """
 
     batch_bytes: int = MAX_BATCH_BYTES
@@ -104,6 +109,7 @@ class LaneState:
     closed_until: float = 0.0
     failing_since: float | None = None
     omit_value: set[int] = field(default_factory=set)
+    omit_rest: set[int] = field(default_factory=set)
     _delivered_since_cut: int = 0
 
     def is_open(self, now: float) -> bool:
@@ -198,7 +204,11 @@ def _split(lane: Lane, records: Sequence[PendingRecord], state: LaneState) -> tu
     batch: list[PendingRecord] = []
     size = 0
     for row in records:
-        record = without_value(row) if row.outbox_id in state.omit_value else row
+        record = row
+        if row.outbox_id in state.omit_rest:
+            record = without_rest(row)
+        elif row.outbox_id in state.omit_value:
+            record = without_value(row)
         more = size_of(record)
         if batch and size + more > state.batch_bytes:
             batches.append(Batch(lane, tuple(batch)))
@@ -232,9 +242,11 @@ def judge(error: BaseException, batch: Batch, failures: int) -> Verdict:
 
 def remedy(record: PendingRecord) -> Remedy:
     """Say what to do with a record that was sent alone and refused for good."""
-    if record.stream is Stream.DEAD_LETTER and record.value is not None:
+    if record.stream is not Stream.DEAD_LETTER:
+        return Remedy.DROP
+    if record.value is not None:
         return Remedy.OMIT_VALUE
-    return Remedy.DROP
+    return Remedy.DROP if HEADERS_OMITTED in record.headers else Remedy.OMIT_REST
 
 
 def without_value(record: PendingRecord) -> PendingRecord:
@@ -246,6 +258,23 @@ def without_value(record: PendingRecord) -> PendingRecord:
         key=record.key,
         value=None,
         headers=(*record.headers, VALUE_OMITTED),
+    )
+
+
+def without_rest(record: PendingRecord) -> PendingRecord:
+    """Give a dead letter as it is sent where the topic cannot take its headers or its key either."""
+    key = record.key
+    return PendingRecord(
+        outbox_id=record.outbox_id,
+        stream=record.stream,
+        org_id=record.org_id,
+        key=key if key is None or len(key) <= MAX_KEPT_KEY else None,
+        value=None,
+        headers=(
+            *(header for header in record.headers if header[0].startswith(OWN_PREFIX)),
+            VALUE_OMITTED,
+            HEADERS_OMITTED,
+        ),
     )
 
 

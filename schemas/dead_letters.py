@@ -16,9 +16,13 @@ Header = tuple[str, bytes | None]
 VALUE_OMITTED: Final[Header] = ("qm-value-omitted", b"true")
 """The header of a dead letter whose value the topic could not take."""
 
+HEADERS_OMITTED: Final[Header] = ("qm-headers-omitted", b"true")
+"""The header of a dead letter whose value, key and other headers the topic could not take."""
+
 _ENCODING_VERSION: Final = b"\x01"
 _LENGTH: Final = struct.Struct(">i")
-_OWN_PREFIX: Final = "qm-"
+OWN_PREFIX: Final = "qm-"
+"""What the names of our own headers begin with; a record's own of such a name are not kept."""
 
 
 class DeadLetterReason(StrEnum):
@@ -72,7 +76,7 @@ def dead_letter_headers(
         timestamp_ms: The record's timestamp, in milliseconds since 1970.
         dead_lettered_at: When it was decided.
     """
-    headers = [header for header in record_headers if not header[0].startswith(_OWN_PREFIX)]
+    headers = [header for header in record_headers if not header[0].startswith(OWN_PREFIX)]
     own = (
         ("qm-reason", reason.value),
         ("qm-error", error),

@@ -238,6 +238,10 @@ def _dead_letter() -> dict[str, Any]:
                 "qm-original-timestamp": timestamp,
                 "qm-dead-lettered-at": timestamp,
                 "qm-value-omitted": {"const": "true", "description": "The topic could not take the value."},
+                "qm-headers-omitted": {
+                    "const": "true",
+                    "description": "Nor the record's own headers, or its key.",
+                },
             },
         },
         "payload": {"description": "The original bytes, whatever they are; null where omitted."},

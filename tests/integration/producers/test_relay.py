@@ -1,6 +1,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -241,6 +242,31 @@ async def test_a_dead_letter_the_topic_cannot_take_goes_without_its_value(
     assert omitted.key == b"k"
     assert omitted.headers[-1] == ("qm-value-omitted", b"true")
     assert ("qm-original-offset", b"2") in omitted.headers
+
+
+@pytest.mark.real("kafka")
+async def test_a_dead_letter_goes_without_headers_and_key_that_the_topic_cannot_take(
+    bench: Bench, database: Database, topic_factory: TopicFactory
+) -> None:
+    topic = await small_topic(bench, topic_factory, **{"max.message.bytes": "3000"})
+    flooded = replace(letter(1), headers=(("x", b"x" * 4000), ("qm-forged", b"x")))
+    keyed = replace(letter(2), key=b"k" * 4000)
+    async with database.transaction() as tx:
+        await outbox.append_dead_letters(tx, [flooded, keyed, letter(3)])
+
+    refused: list[Stream] = []
+    async with running(bench.relay(database, topic, on_refused=refused.append)):
+        await emptied(database)
+
+    records = await bench.read(topic, partitions=1, count=3)
+    by_offset = {dict(record.headers)["qm-original-offset"]: record for record in records}
+    for offset, key in ((b"1", b"k"), (b"2", None)):
+        bare = by_offset[offset]
+        assert (bare.key, bare.value) == (key, None)
+        assert all(name.startswith("qm-") for name, _ in bare.headers)
+        assert [name for name, _ in bare.headers][-2:] == ["qm-value-omitted", "qm-headers-omitted"]
+    assert by_offset[b"3"].value == b"{"
+    assert not refused
 
 
 @pytest.mark.real("kafka")

@@ -31,6 +31,7 @@ from producers.relay_plan import (
     remedy,
     sendable,
     size_of,
+    without_rest,
     without_value,
 )
 from schemas.dead_letters import VALUE_OMITTED
@@ -205,10 +206,25 @@ def test_an_unnamed_refusal_of_a_record_without_key_is_believed_after_some_tries
     assert judge(KafkaConnectionError(), batch(keyless), TRIES_OF_UNKNOWN) is Verdict.LATER
 
 
-def test_a_refused_dead_letter_loses_its_value_and_then_its_place() -> None:
+def test_a_refused_dead_letter_loses_its_value_then_the_rest_and_then_its_place() -> None:
     assert remedy(letter(1)) is Remedy.OMIT_VALUE
-    assert remedy(letter(1, value=None)) is Remedy.DROP
+    assert remedy(without_value(letter(1))) is Remedy.OMIT_REST
+    assert remedy(letter(1, value=None)) is Remedy.OMIT_REST
+    assert remedy(without_rest(letter(1))) is Remedy.DROP
     assert remedy(outcome(1)) is Remedy.DROP
+
+
+def test_without_the_rest_a_dead_letter_still_says_all_that_we_say_of_it() -> None:
+    row = replace(letter(7), headers=(("x-large", b"x" * 9), *letter(7).headers))
+    state = LaneState(omit_value={7}, omit_rest={7})
+    planned = plan_batches([row], lane_of=lane_of, closed=set(), held=set(), states={lane_of(row): state})
+    ((record,),) = [batch.records for batch in planned.batches[lane_of(row)]]
+
+    assert (record.key, record.value) == (b"k", None)
+    assert record.headers == (*letter(7).headers, VALUE_OMITTED, ("qm-headers-omitted", b"true"))
+    assert without_rest(letter(7, key=b"k" * 1024)).key == b"k" * 1024
+    assert without_rest(letter(7, key=b"k" * 1025)).key is None
+    assert without_rest(letter(7, key=None)).key is None
 
 
 def test_a_dead_letter_without_its_value_says_so_after_its_other_headers() -> None:
