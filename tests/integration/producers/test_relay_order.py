@@ -13,8 +13,10 @@ from zlib import crc32
 import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from sqlalchemy.ext.asyncio import AsyncConnection
+from structlog.testing import capture_logs
 
 from producers.delivery import Delivered, no_lane
+from producers.kafka_client import describe_error
 from producers.relay import Relay
 from producers.relay_plan import Batch, Lane
 from schemas.outcomes import Stream
@@ -323,12 +325,27 @@ async def test_a_record_refused_for_good_leaves_the_outbox_and_holds_back_none_b
     relay = relay_on(database, broker, Clock(), on_refused=refused.append)
     await decide(database, [outcome(A, n, pad=4000 if n in {2, 5} else 0) for n in range(8)])
 
-    await passes(relay)
+    everything = await ids(database)
+    with capture_logs() as logs:
+        await passes(relay)
 
     assert numbers(Value(record) for _, record in broker.log) == {A: [0, 1, 3, 4, 6, 7]}
     assert refused == [Stream.CREDITS, Stream.CREDITS]
     assert relay.status().refused == 2
     assert await pending(database) == 0
+    assert [line for line in logs if line["log_level"] == "error"] == [
+        {
+            "log_level": "error",
+            "event": "record_refused",
+            "outbox_id": everything[number],
+            "stream": "credits",
+            "topic": "credits",
+            "org_id": A,
+            "error": describe_error(MessageSizeTooLargeError()),
+            "consequence": "not published; kept in the database",
+        }
+        for number in (2, 5)
+    ]
 
 
 async def test_a_dead_letter_refused_for_good_goes_without_its_value(database: Database) -> None:
@@ -338,13 +355,56 @@ async def test_a_dead_letter_refused_for_good_goes_without_its_value(database: D
     relay = relay_on(database, broker, Clock(), on_refused=refused.append)
     async with database.transaction() as tx:
         await outbox.append_dead_letters(tx, [letter(1), letter(2, value=b"x" * 4000), letter(3)])
+    everything = await ids(database)
 
-    await passes(relay)
+    with capture_logs() as logs:
+        await passes(relay)
 
+    assert logs == [
+        {
+            "log_level": "warning",
+            "event": "dead_letter_value_omitted",
+            "outbox_id": everything[1],
+            "stream": "dead_letter",
+            "topic": "dead_letter",
+            "org_id": "",
+            "error": describe_error(MessageSizeTooLargeError()),
+        }
+    ]
     found = [record for _, record in broker.log]
     assert [record.value for record in found] == [b"{", None, b"{"]
     assert found[1].headers[-1] == ("qm-value-omitted", b"true")
     assert refused == []
+    assert await pending(database) == 0
+
+
+async def test_a_dead_letter_refused_even_without_its_value_leaves_the_outbox_and_is_forgotten(
+    database: Database,
+) -> None:
+    broker = Broker()
+    broker.too_large = -1
+    refused: list[Stream] = []
+    relay = relay_on(database, broker, Clock(), on_refused=refused.append)
+    async with database.transaction() as tx:
+        await outbox.append_dead_letters(tx, [letter(1)])
+
+    await passes(relay)
+
+    assert broker.log == []
+    assert refused == [Stream.DEAD_LETTER]
+    assert await pending(database) == 0
+    assert [state.omit_value for state in relay._lanes.values()] == [set()]
+
+
+async def test_what_is_deleted_is_not_deleted_again(database: Database) -> None:
+    relay = relay_on(database, Broker(), Clock())
+    await decide(database, [outcome(A, 0)])
+    await relay._pass()
+    assert len(relay._done) == 1
+
+    await relay._acknowledge()
+
+    assert relay._done == set()
     assert await pending(database) == 0
 
 

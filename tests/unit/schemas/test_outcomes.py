@@ -122,6 +122,7 @@ def test_an_operators_command_is_not_named_as_the_cause() -> None:
     assert not [name for name in envelope if name.startswith(("causation", "trace", "correlation"))]
     assert envelope["origin"] == "operator"
     assert outcome.id == outcome_id("/quartermaster", "cmd-1", OutcomeType.CREDITS_DEDUCTED, 1)
+    assert outcome.cause_identity == identity_digest("/quartermaster", "cmd-1")
 
 
 def test_an_events_cause() -> None:

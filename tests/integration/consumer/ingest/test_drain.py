@@ -242,7 +242,8 @@ class Noted:
 
 
 def worker(database: Database, noted: Any, **options: Any) -> Drain:
-    async def clock(_tx: AsyncConnection) -> datetime:
+    async def clock(tx: AsyncConnection) -> datetime:
+        assert tx.in_transaction(), "the database's clock, read where it is used"
         return OVER
 
     return Drain(database, POLICY, metrics=noted, on_outcomes=noted.on_outcomes, clock=clock, **options)
@@ -311,38 +312,45 @@ async def test_the_worker_looks_again_when_woken_and_from_time_to_time(database:
     assert [one["data"]["job_id"] for one in await outcomes_of(database)] == ["a"]
 
 
-async def test_the_worker_outlives_a_database_that_is_away(database: Database) -> None:
-    noted = Noted()
-    drain_ = worker(database, noted, idle=0)
-    stop = asyncio.Event()
-    answers = iter([DatabaseUnavailable("away"), True, False])
-    tries = 0
+@pytest.mark.parametrize("away", [None, DatabaseUnavailable("away")], ids=["nothing to do", "away"])
+async def test_the_worker_rests_until_woken_where_there_is_nothing_it_can_do(
+    database: Database, away: Exception | None
+) -> None:
+    drain_ = worker(database, Noted(), idle=3600)
+    looks = 0
 
     async def once() -> bool:
-        nonlocal tries
-        tries += 1
-        answer = next(answers)
-        if answer is False:
-            stop.set()
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        nonlocal looks
+        looks += 1
+        await asyncio.sleep(0)
+        if away is not None:
+            raise away
+        return False
 
     drain_.drain_once = once  # type: ignore[method-assign]
+    stop = asyncio.Event()
+    running = asyncio.ensure_future(drain_.run(stop))
+    seen = []
+    for _ in range(3):
+        for _ in range(50):
+            await asyncio.sleep(0)
+        seen.append(looks)
+        drain_.wake()
+    stop.set()
     async with asyncio.timeout(20):
-        await drain_.run(stop)
-    assert tries == 3
+        await running
+    assert seen == [1, 2, 3]
 
 
 async def test_after_work_the_worker_looks_again_without_a_pause(database: Database) -> None:
-    noted = Noted()
-    drain_ = worker(database, noted, idle=3600)
+    drain_ = worker(database, Noted(), idle=3600)
     stop = asyncio.Event()
     looks = 0
 
     async def once() -> bool:
         nonlocal looks
         looks += 1
+        await asyncio.sleep(0)
         if looks == 3:
             stop.set()
         return looks < 3
