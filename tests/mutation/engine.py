@@ -178,7 +178,7 @@ def _try(
                 take_result()
             again, slow[:] = list(slow), []
             for mutant in again:
-                _submit(runner, mutant, _witnesses(mutant, targets), times=4)
+                _submit(runner, mutant, _witnesses(mutant, targets), times=3)
                 take_result()
             verdicts |= {mutant.name: Verdict.LOOPED for mutant in slow}
     except TimeoutError:

@@ -50,6 +50,14 @@ TARGETS: Final = (
             f"{_STORAGE}/test_ledger.py",
             f"{_STORAGE}/test_outbox.py",
         ),
+        only=frozenset(
+            (
+                *("fingerprint", "canonical", "canonical_by_definition", "_plain", "_canonical_decimal"),
+                *("outcome_id", "encode_outcome"),
+                *("register", "lookup"),
+                *("insert_new", "insert_rows", "among", "arrays_of", "_pg_insert"),
+            )
+        ),
     ),
     Target(
         "ingest",

@@ -13,7 +13,7 @@ class Verdict(StrEnum):
     """What became of a mutant."""
 
     KILLED = "killed"
-    LOOPED = "looped"  # ran out of its time twice, the second time alone and with four times as much
+    LOOPED = "looped"  # ran out of its time twice, the second time alone and with more of it
     SURVIVED = "survived"
     UNREACHED = "unreached"  # by any witness
     UNTRIED = "untried"  # the run was over before
