@@ -61,6 +61,9 @@ class Intents(Protocol):
     async def member_left(self, user_id: str) -> Footprint | None:
         """Take over a membership that earlier attempts made or may have made; None where there is none."""
 
+    async def intend_leaving(self, user_id: str) -> None:
+        """Write down that a member is taken out: joining again waits until no such call can come late."""
+
     async def intend_next_key(self, user_id: str) -> KeyIntent:
         """Write down a key of the next generation."""
 
@@ -89,7 +92,13 @@ class Attempt:
     step: Step = Step.ORGANIZATION
     called: bool = False
 
-    async def call(self, make: Callable[[], Awaitable[T]], *, makes: Footprint | None = None) -> T:
+    async def call(
+        self,
+        make: Callable[[], Awaitable[T]],
+        *,
+        makes: Footprint | None = None,
+        changes: Footprint | None = None,
+    ) -> T:
         """Make one call.
 
         Guarantees: its timeout ends before the lease does; where it may make a resource, the footprint says
@@ -98,6 +107,7 @@ class Attempt:
         Args:
             make: Makes the call.
             makes: The resource that the call makes.
+            changes: A resource that the call changes, and that must not be changed once it is removed.
 
         Raises:
             Stopping: The process is to end; nothing was sent.
@@ -108,11 +118,14 @@ class Attempt:
             raise Stopping
         await self.lease.cover_a_call()
         self.called = True
+        reach = self.policy.litellm_timeout + self.policy.doubt_margin
+        settled_by = self.monotonic() + reach.total_seconds()
+        if changes is not None:
+            return await _change(make, changes, settled_by)
         if makes is None:
             return await make()
         fate, settles_at = makes.fate, makes.settles_at
-        reach = self.policy.litellm_timeout + self.policy.doubt_margin
-        makes.doubted(self.monotonic() + reach.total_seconds())
+        makes.doubted(settled_by)
         try:
             answer = await make()
         except LiteLLMError as error:
@@ -121,3 +134,15 @@ class Attempt:
             raise
         makes.made()
         return answer
+
+
+async def _change(make: Callable[[], Awaitable[T]], changes: Footprint, settled_by: float) -> T:
+    before, changes.changes_until = changes.changes_until, settled_by
+    try:
+        answer = await make()
+    except LiteLLMError as error:
+        if not error.may_have_applied:
+            changes.changes_until = before
+        raise
+    changes.changes_until = before
+    return answer

@@ -30,12 +30,14 @@ class Footprint:
         before: What earlier attempts left; None: this is the first that could make it.
         fate: What became of it in this attempt.
         settles_at: Monotonic seconds until which a call whose answer was lost may still take effect.
+        changes_until: The same of a call that changes it: what is removed must not be changed afterwards.
     """
 
     resource: Resource
     before: Resource | None
     fate: Fate = Fate.UNTOUCHED
     settles_at: float = 0.0
+    changes_until: float = 0.0
 
     @property
     def may_be_ours(self) -> bool:
@@ -78,9 +80,17 @@ class Footprint:
                 doubt = now + timedelta(seconds=max(0.0, self.settles_at - monotonic))
                 return replace(self.resource, state=ResourceState.INTENDED, doubt_until=doubt)
             case Fate.MADE:
-                return replace(self.resource, state=ResourceState.MADE, doubt_until=None)
+                changing = self._changes_until(now, monotonic)
+                return replace(self.resource, state=ResourceState.MADE, doubt_until=changing)
             case Fate.FOREIGN:
                 return replace(self.resource, state=ResourceState.KEPT, doubt_until=None)
+
+    def _changes_until(self, now: datetime, monotonic: float) -> datetime | None:
+        """Until when a change may still come, of this attempt's or of those before; None: none."""
+        until = now + timedelta(seconds=self.changes_until - monotonic)
+        if self.before is not None and self.before.state is ResourceState.MADE:
+            until = max(until, self.before.doubt_until or until)
+        return until if until > now else None
 
     def after_success(self, now: datetime) -> Resource | None:
         """Give what to remember where the attempt succeeded."""

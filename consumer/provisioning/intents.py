@@ -117,6 +117,25 @@ class TryIntents:
             self.found.append(footprint)
         return footprint
 
+    async def intend_leaving(self, user_id: str) -> None:
+        """Write down that a member is taken out: joining again waits until no such call can come late."""
+        row = self._row
+
+        async def work(moment: Moment) -> None:
+            settled_by = moment.now + moment.context.reach
+            leaving = Resource(
+                row.org_id,
+                ResourceKind.MEMBER,
+                user_id,
+                made_by=row.identity,
+                state=ResourceState.REMOVING,
+                doubt_until=settled_by,
+                due_at=settled_by,
+            )
+            await resources.save(moment.tx, [leaving])
+
+        await self._context.transaction(self._claim, work)
+
     async def intend_next_key(self, user_id: str) -> KeyIntent:
         """Write down a key of the next generation: the last one's alias is held by a key that is not ours."""
         row = self._row

@@ -205,7 +205,9 @@ async def _mend(
     if joins:
         frees = await _join(attempt, plan, found)
     if frees:
-        await attempt.call(lambda: client.member_update(team_id, owner, max_budget_in_team=None))
+        await attempt.call(
+            lambda: client.member_update(team_id, owner, max_budget_in_team=None), changes=found.member
+        )
     if of_key:
         await attempt.call(lambda: client.key_update(key.hash, **of_key))
     await _see_off(attempt, team_id, leavers)
@@ -238,6 +240,7 @@ def _owner_is_ours(found: _Found) -> bool:
 async def _see_off(attempt: Attempt, team_id: str, leavers: Iterable[str]) -> None:
     client = attempt.client
     for leaver in leavers:
+        await attempt.intents.intend_leaving(leaver)
         await attempt.call(lambda leaver=leaver: client.member_delete(team_id, leaver))  # type: ignore[misc]
 
 

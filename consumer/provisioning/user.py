@@ -169,7 +169,8 @@ async def _mend_budget(
     if _budget_stands(plan, ours, member):
         return False
     await attempt.call(
-        lambda: attempt.client.member_update(plan.team_id, plan.user_id, max_budget_in_team=plan.max_budget)
+        lambda: attempt.client.member_update(plan.team_id, plan.user_id, max_budget_in_team=plan.max_budget),
+        changes=ours,
     )
     return True
 

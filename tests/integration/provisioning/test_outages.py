@@ -1,12 +1,14 @@
 """LiteLLM is down: events wait, are given up in time, and leave nothing behind for good."""
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from consumer.litellm.errors import LiteLLMError
 from consumer.provisioning import pool
 from consumer.standin import Fault
 from storage import inbox
@@ -162,6 +164,52 @@ async def test_a_later_event_takes_over_without_the_former_owner(world: World) -
     assert ("org", "former") not in world.standin.state.memberships
     assert [key.user_id for key in world.live_keys()] == ["latter"]
     assert "former" in world.standin.state.users
+
+
+async def test_guarantee_2_a_removal_that_comes_late_takes_no_key_in_use_with_it(world: World) -> None:
+    """The former owner joins a team taken over while a call that takes them out is still under way."""
+    world.restart(retry_for=timedelta(seconds=10))
+    world.standin.fail(Fault("/team/info", times=1000, status=500))
+    world.standin.fail(Fault("/key/delete", times=1000, status=500))
+    first = org_created(owner_user_id="former")
+    await world.take(first)
+    await world.run_for(100)
+
+    world.standin.heal()
+    world.restart()
+    world.time.passes(1)
+    world.standin.fail(Fault("/team/member_delete", drop=True))
+    joins = user_joined("former")
+    await world.take(org_created(id_="e-2", owner_user_id="latter"), joins)
+    await world.run_for(world.policy.litellm_timeout.total_seconds(), step=0.5)
+    assert await world.status() == "active"
+    with contextlib.suppress(LiteLLMError):  # what the lost call does now
+        await world.client.member_delete("org", "former")
+    await world.run_for(60)
+    assert (await world.outcome_of(joins))[0] == "user.provisioned"
+    assert "former" in {member.user_id for member in world.standin.state.teams["org"].members}
+    assert [key.hash for key in world.live_keys(user_id="former")] == [
+        (await world.outcome_of(joins))[1]["key"]["hash"]
+    ]
+
+
+async def test_a_change_that_comes_late_finds_its_member_still_there(world: World) -> None:
+    """Of a member who is gone, a change of the budget would leave a row for good."""
+    await world.take(org_created())
+    await world.settle()
+    await world.client.team_update("org", team_member_budget=5)  # type: ignore[call-arg]
+    world.standin.fail(Fault("/team/member_update", drop=True))
+    cause = user_joined()
+    await world.take(cause)
+    await world.settle()
+    (lost,) = [one for one in await world.resources() if one.resource_id == "ann"]
+    assert (lost.state.value, lost.doubt_until is None) == ("made", False)
+    world.standin.fail(Fault("/key/info", status=400), Fault("/team/info", status=400))
+    await world.run_for(world.policy.litellm_timeout.total_seconds(), step=0.5)
+    await world.client.member_update("org", "ann", max_budget_in_team=None)  # what the lost call does now
+    await world.run_for(60)
+    assert (await world.outcome_of(cause))[1]["compensation"] == "done"
+    assert ("org", "ann") not in world.standin.state.memberships
 
 
 async def test_a_retry_takes_over_what_was_left_of_a_user(world: World) -> None:

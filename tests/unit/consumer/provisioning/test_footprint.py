@@ -64,6 +64,28 @@ def test_what_others_had_and_this_attempt_makes_anew_is_its_events_own() -> None
     assert footprint.after_failure(NOW, 0.0) == replace(WANTED, state=ResourceState.MADE)
 
 
+def test_a_change_that_may_come_late_outlasts_the_tries_that_follow() -> None:
+    footprint = begin(None)
+    footprint.made()
+    footprint.changes_until = 7.0
+    after = footprint.after_failure(NOW, 3.0)
+    assert after == replace(WANTED, state=ResourceState.MADE, doubt_until=NOW + timedelta(seconds=4))
+
+    again = begin(after)
+    assert again.surely_made
+    assert again.after_failure(NOW, 3.0) == after
+    again.made()
+    assert again.after_failure(NOW + timedelta(seconds=1), 4.0) == after
+    again.changes_until = 9.0
+    longer = again.after_failure(NOW + timedelta(seconds=1), 4.0)
+    assert longer is not None
+    assert longer.doubt_until == NOW + timedelta(seconds=6)
+    again.changes_until = 0.0
+    settled = again.after_failure(NOW + timedelta(seconds=4), 7.0)
+    assert settled is not None
+    assert settled.doubt_until is None
+
+
 def test_an_intent_without_a_doubt_is_of_a_process_that_died() -> None:
     footprint = begin(left(ResourceState.INTENDED))
     assert footprint.may_be_ours
