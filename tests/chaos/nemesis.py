@@ -31,6 +31,7 @@ _NOTICED_S: Final = SESSION_TIMEOUT_S + 4
 _COUNT_EVERY_S: Final = 20.0
 _USUAL_START_S: Final = 8.0
 _WARM_UP_S: Final = 90.0
+_SLOWEST_PACE: Final = 1.5
 
 
 class Nemesis:
@@ -92,7 +93,8 @@ class Nemesis:
         for _ in range(self._size):
             await self._fleet.start()
         await self._taken(within=_WARM_UP_S)
-        self._pace = max(1.0, (time.monotonic() - started) / _USUAL_START_S)
+        taken = time.monotonic() - started
+        self._pace = min(max(1.0, taken / _USUAL_START_S), _SLOWEST_PACE)
 
     async def count(self, *, now: bool = False) -> None:
         """Count the rebalances, now and then: it takes a look at the brokers' whole record."""
