@@ -1,12 +1,13 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete
+from sqlalchemy import delete, event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import identities
@@ -70,6 +71,23 @@ async def test_of_many_at_once_each_identity_has_one_winner(database: Database) 
     for result in results:
         assert result.new | result.known.keys() == set(ids)
         assert all(fingerprint[0] == winners[id_] for id_, fingerprint in result.known.items())
+
+
+async def test_identities_are_registered_in_sorted_order(tx: AsyncConnection, dialect: str) -> None:
+    """So that two transactions that register the same ones wait for each other, and never in a circle."""
+    registered: list[list[str]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if statement.startswith('INSERT INTO "identities"'):
+            ids = parameters[0] if dialect == "postgresql" else [row[0] for row in parameters]
+            registered.append([UUID(str(id_)).hex for id_ in ids])
+
+    given_ = [uuid4() for _ in range(20)]
+    event.listen(tx.sync_connection, "before_cursor_execute", note)
+    await identities.register(tx, fingerprints(given_))
+    event.remove(tx.sync_connection, "before_cursor_execute", note)
+
+    assert registered == [sorted(id_.hex for id_ in given_)]
 
 
 async def test_a_batch_costs_one_statement_and_one_more_for_losers(
