@@ -12,12 +12,24 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import structlog
 
-from tests.faults.fault_proxy import FaultProxy
-from tests.faults.matrix import Cell, Lab, every_call, every_endpoint, lasting_cells, pairs, run_cells
+from tests.faults.fault_proxy import FaultProxy, Kind
+from tests.faults.matrix import (
+    ENDPOINTS,
+    SCENARIOS,
+    Cell,
+    Lab,
+    every_call,
+    every_endpoint,
+    lasting_cells,
+    pairs,
+    run_cells,
+    sites,
+)
 from tests.parts.choice import LITELLM
 from tests.parts.databases import migrated
 from tests.parts.litellm import litellm
@@ -33,6 +45,18 @@ def _cells(groups: list[str], count: int, seed: int) -> dict[str, list[Cell]]:
         "pairs": lambda: pairs(count, seed),
     }
     return {group: made[group]() for group in groups}
+
+
+def _say_what_there_is() -> None:
+    met = Counter((fault.endpoint, fault.kind) for cell in every_call() for fault in cell.faults())
+    absent = [
+        f"{kind.name} at {endpoint}" for endpoint in ENDPOINTS for kind in Kind if not met[endpoint, kind]
+    ]
+    wanted = len(ENDPOINTS) * len(Kind)
+    print(  # noqa: T201
+        f"{len(SCENARIOS)} scenarios make {len(list(sites()))} calls: {met.total()} cells; "
+        f"{len(ENDPOINTS)} endpoints x {len(Kind)} faults: {wanted} pairs, without a cell: {absent or 'none'}"
+    )
 
 
 class _Progress:
@@ -85,6 +109,7 @@ def main() -> int:
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     print(f"{LITELLM}; seed {arguments.seed}", flush=True)  # noqa: T201
+    _say_what_there_is()
     return asyncio.run(asyncio.wait_for(_run(arguments), arguments.limit))
 
 
