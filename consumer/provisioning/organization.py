@@ -201,7 +201,7 @@ async def _mend(
     if only_look:
         return differs
     if of_team:
-        await attempt.call(lambda: client.team_update(team_id, **of_team))
+        await attempt.call(lambda: client.team_update(team_id, **of_team), changes=plan.team_footprint)
     if joins:
         frees = await _join(attempt, plan, found)
     if frees:

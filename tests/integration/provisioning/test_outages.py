@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from consumer.litellm.errors import LiteLLMError
 from consumer.provisioning import pool
-from consumer.standin import Fault
+from consumer.standin import Fault, ProxySettings
 from storage import inbox
 from storage.database import DatabaseUnavailable
 from tests.integration.provisioning.world import World, org_created, user_joined
@@ -210,6 +210,23 @@ async def test_a_change_that_comes_late_finds_its_member_still_there(world: Worl
     await world.run_for(60)
     assert (await world.outcome_of(cause))[1]["compensation"] == "done"
     assert ("org", "ann") not in world.standin.state.memberships
+
+
+async def test_a_change_that_comes_late_finds_no_team_of_a_later_event(world: World) -> None:
+    """It would give the team the budget of an event that failed."""
+    world.standin.state.settings = ProxySettings(default_team_params={"max_budget": 7})
+    world.standin.fail(Fault("/team/update", drop=True))
+    cause = org_created(max_budget_usd=None)
+    await world.take(cause)
+    await world.settle()
+    world.standin.fail(Fault("/team/info", status=400))
+    await world.run_for(world.policy.litellm_timeout.total_seconds(), step=0.5)
+    assert [one.doubt_until is None for one in await world.resources() if one.kind == "team"] == [False]
+    assert await world.told() == []
+    assert "org" in world.standin.state.teams
+    await world.run_for(60)
+    assert (await world.outcome_of(cause))[1]["compensation"] == "done"
+    assert world.standin.state.teams == {}
 
 
 async def test_a_retry_takes_over_what_was_left_of_a_user(world: World) -> None:
