@@ -1,7 +1,7 @@
 """Whatever breaks in a call to LiteLLM: one team, one membership, one key, and nothing left over.
 
 On the stand-in every fault hits every endpoint. LiteLLM itself is slow: there every second pair of the two,
-or all of them with QM_TEST_MATRIX=whole. `python -m tests.faults.matrix_run` breaks each call of each scenario.
+or with QM_TEST_MATRIX=whole all. `python -m tests.faults.matrix_run` breaks every call of every scenario.
 """
 
 import ast
