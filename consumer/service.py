@@ -195,7 +195,8 @@ class Service:
         if late:
             log.warning("stopped_before_the_end", parts=late, hint="what was in hand is repeated safely")
         for task in (*tasks.values(), relay):
-            if not task.cancelled() and (error := task.exception()) is not None:
+            # One that does not even end when cancelled waits for an answer that never comes.
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error
         log.info("stopped")
 

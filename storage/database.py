@@ -33,6 +33,9 @@ TRIES = 5
 #: How long a statement waits for another process's write transaction on SQLite, in milliseconds.
 _BUSY_TIMEOUT_MS = 30_000
 
+#: How long saying good-bye to the server may take.
+_CLOSE_WITHIN_S = 3.0
+
 #: SQLSTATE classes of a server that is not there, not ready, out of resources, or broken beneath.
 _UNAVAILABLE_CLASSES = frozenset({"08", "28", "3D", "53", "57", "58", "XX"})
 #: A connection that ended up on a standby after a failover (25006) serves nothing that writes.
@@ -194,8 +197,13 @@ class Database:
             await tx.execute(text("SELECT 1"))
 
     async def close(self) -> None:
-        """Close every connection. Transactions in hand are rolled back."""
-        await self._writer.dispose()
+        """Close every connection, within seconds also where no server answers.
+
+        Transactions in hand are rolled back.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_WITHIN_S if self.dialect == "postgresql" else None):
+                await self._writer.dispose()
         if self.dialect == "sqlite":
             await self._reader.dispose()
 
@@ -302,6 +310,11 @@ def _postgresql_engine(url: URL, pool_size: int, command_timeout: float | None) 
         if isinstance(context.original_exception, TimeoutError):
             context.is_disconnect = True
             context.invalidate_pool_on_disconnect = True
+
+    @event.listens_for(engine.sync_engine, "close")
+    def close(connection: Any, _record: Any) -> None:
+        # The driver's own way to close waits for the server without a limit. This one gives it a moment.
+        connection.terminate()
 
     return engine
 

@@ -246,3 +246,17 @@ async def test_of_connections_that_went_dead_without_a_word_only_the_first_is_wa
             await database.ping()
         await database.ping()
         await database.close()
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"])
+async def test_closing_waits_for_no_server_that_hangs(database_url: str, dialect: str) -> None:
+    url = make_url(database_url)
+    async with TcpProxy(str(url.host), url.port or 5432) as wire:
+        through = url.set(host="127.0.0.1", port=wire.port).render_as_string(hide_password=False)
+        database = await Database.connect(through, pool_size=5)
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(5):
+                await stack.enter_async_context(database.reading())
+        await wire.hang()
+        async with asyncio.timeout(10):
+            await database.close()
