@@ -3,7 +3,7 @@
 import pytest
 
 from tests.parts import choice
-from tests.parts.choice import KAFKA, LITELLM, POSTGRES, Source, required
+from tests.parts.choice import KAFKA, LITELLM, POSTGRES, SERVERS, Source, required
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +48,11 @@ def test_a_required_part_that_does_not_exist_is_an_error(monkeypatch: pytest.Mon
     monkeypatch.setenv("QM_TEST_REQUIRE", "kafka,redis")
     with pytest.raises(ValueError, match="redis"):
         required()
+
+
+def test_servers_to_break_are_given_or_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_docker_answers", lambda: True)
+    assert SERVERS.source is Source.ABSENT
+    assert str(SERVERS) == "servers: none, its tests are skipped (set QM_TEST_SERVERS)"
+    monkeypatch.setenv("QM_TEST_SERVERS", "../shared")
+    assert SERVERS.is_real
