@@ -374,6 +374,7 @@ async def test_a_dead_letter_refused_for_good_goes_without_its_value(database: D
     found = [record for _, record in broker.log]
     assert [record.value for record in found] == [b"{", None, b"{"]
     assert found[1].headers[-1] == ("qm-value-omitted", b"true")
+    assert not any(state.omit_value for state in relay._lanes.values()), "what is gone is forgotten"
     assert refused == []
     assert await pending(database) == 0
 
@@ -388,12 +389,20 @@ async def test_a_dead_letter_refused_even_without_its_value_leaves_the_outbox_an
     async with database.transaction() as tx:
         await outbox.append_dead_letters(tx, [letter(1)])
 
-    await passes(relay)
+    with capture_logs() as logs:
+        await passes(relay)
 
+    assert [line["event"] for line in logs] == [
+        "dead_letter_value_omitted",
+        "dead_letter_headers_omitted",
+        "record_refused",
+    ]
+    assert {line["outbox_id"] for line in logs} == {1}
     assert broker.log == []
     assert refused == [Stream.DEAD_LETTER]
     assert await pending(database) == 0
-    assert [state.omit_value for state in relay._lanes.values()] == [set()]
+    [state] = relay._lanes.values()
+    assert state.omit_value == state.omit_rest == set()
 
 
 async def test_what_is_deleted_is_not_deleted_again(database: Database) -> None:

@@ -83,7 +83,8 @@ async def test_organizations_are_locked_and_made_in_sorted_order_whatever_order_
     locking = [statement for statement, _ in sent if statement.startswith("SELECT organizations.org_id, ")]
     assert locking
     for statement in locking:
-        assert "ORDER BY organizations.org_id" in statement
+        order = statement.rstrip().removesuffix("FOR UPDATE").rstrip()
+        assert order.endswith("ORDER BY organizations.org_id")
         assert ("FOR UPDATE" in statement) is (dialect == "postgresql")
     [made] = [parameters for statement, parameters in sent if statement.startswith("INSERT")]
     names.remove("org-5")

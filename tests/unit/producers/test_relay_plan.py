@@ -34,7 +34,7 @@ from producers.relay_plan import (
     without_rest,
     without_value,
 )
-from schemas.dead_letters import VALUE_OMITTED
+from schemas.dead_letters import HEADERS_OMITTED, VALUE_OMITTED
 from schemas.outcomes import Stream
 from storage.outbox import PendingRecord
 
@@ -242,6 +242,14 @@ def test_without_its_value_a_dead_letter_is_the_same_in_all_else() -> None:
     row = letter(7, key=None)
 
     assert without_value(row) == replace(row, value=None, headers=(*row.headers, VALUE_OMITTED))
+
+
+def test_with_nothing_but_what_we_say_of_it_a_dead_letter_keeps_its_place_and_stream() -> None:
+    row = replace(letter(7), headers=(("a", b"1"), ("qm-reason", b"invalid_json"), ("b", None)))
+
+    assert without_rest(row) == replace(
+        row, value=None, headers=(("qm-reason", b"invalid_json"), VALUE_OMITTED, HEADERS_OMITTED)
+    )
 
 
 def test_the_size_of_a_record_is_what_it_takes_at_most() -> None:
