@@ -101,9 +101,9 @@ async def test_places_follow_the_order_of_the_organizations_lock(database: Datab
 
 async def test_the_numbers_of_outcomes_follow_one_another(database: Database) -> None:
     async with database.transaction() as tx:
+        await outbox.append_dead_letters(tx, [letter(1), letter(2)])
         await outbox.append_outcomes(tx, [outcome(), outcome("beta")])
     async with database.transaction() as tx:
-        await outbox.append_dead_letters(tx, [letter(1), letter(2)])
         await outbox.append_outcomes(tx, [outcome()])
         assert [one.outcome_seq for one in await outcomes.page(tx)] == [1, 2, 3]
 
