@@ -18,7 +18,10 @@ MAX_EXPANDED: Final = 128 * 1024 * 1024
 """Bytes a batch may expand to: far more than any that was put together for a limit of a megabyte."""
 
 MAX_KEPT: Final = 16 * 1024 * 1024
-"""Bytes of a compressed record's value beyond which it is not kept: no setting takes an event so large."""
+"""Bytes of a compressed record's value beyond which it is not kept: no setting takes an event so large.
+
+The same holds for its key and headers together.
+"""
 
 _GZIP, _SNAPPY, _LZ4, _ZSTD = 1, 2, 3, 4
 #: What the codecs can make of a byte at most; Zstandard knows no bound.
@@ -75,15 +78,29 @@ def expands_too_far(raw: memoryview, codec: int, *, limit: int = MAX_EXPANDED) -
         return False
 
 
-def without_huge_value(record: Any) -> Any:
-    """Return a record of a compressed batch as it is, unless its value is beyond all use."""
-    value = record.value
-    if value is None or len(value) <= MAX_KEPT:
+def without_excess(record: Any) -> Any:
+    """Return a record of a compressed batch as it is, unless it is beyond all use."""
+    key, value, headers = record.key, record.value, record.headers
+    if value is not None and len(value) > MAX_KEPT:
+        value = Unread(_why("the value has", len(value)))
+    beside = weight_beside_value(record)
+    if beside > MAX_KEPT:
+        key, value, headers = None, Unread(_why("key and headers have", beside)), []
+    if value is record.value:
         return record
-    why = f"the value has {len(value)} bytes, more than the {MAX_KEPT} that are kept of a compressed record"
-    return _DefaultRecordPy(
-        record.offset, record.timestamp, record.timestamp_type, record.key, Unread(why), record.headers
-    )
+    return _DefaultRecordPy(record.offset, record.timestamp, record.timestamp_type, key, value, headers)
+
+
+def weight_beside_value(record: Any) -> int:
+    """Count the bytes of a record's key and headers."""
+    weight = len(record.key or b"")
+    for name, content in record.headers:
+        weight += len(name) + len(content or b"")
+    return weight
+
+
+def _why(what: str, count: int) -> str:
+    return f"{what} {count} bytes, more than the {MAX_KEPT} that are kept of a compressed record"
 
 
 def _gzip_exceeds(payload: memoryview, limit: int) -> bool:

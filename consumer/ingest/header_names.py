@@ -13,7 +13,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import _MemoryRecordsPy
 from aiokafka.record.util import decode_varint
 
-from consumer.ingest.expansion import UnreadBatch, expands_too_far, without_huge_value
+from consumer.ingest.expansion import UnreadBatch, expands_too_far, without_excess
 
 
 def accept_any_header_name() -> None:
@@ -51,7 +51,7 @@ class _Batch:
 
     def __iter__(self) -> Iterator[Any]:
         records = self._records()
-        return map(without_huge_value, records) if self._batch.compression_type else records
+        return map(without_excess, records) if self._batch.compression_type else records
 
     def _records(self) -> Iterator[Any]:
         taken = 0

@@ -29,6 +29,7 @@ from consumer.ingest.batch import (
     rejection,
 )
 from consumer.ingest.breaker import TRIAL, Breaker
+from consumer.ingest.expansion import weight_beside_value
 from consumer.ingest.judging import IngestPolicy
 from consumer.ingest.lag import LagWatch
 from consumer.ingest.records import Decoded, decode_all
@@ -135,7 +136,7 @@ class Ingest:
             for partition, records in piece.items():
                 fetched.setdefault(partition, []).extend(records)
                 room -= len(records)
-                size += sum(len(record.value or b"") for record in records)
+                size += sum(len(record.value or b"") + weight_beside_value(record) for record in records)
         return fetched
 
     async def _fetch_piece(self, records: int, wait_ms: int) -> Fetched:

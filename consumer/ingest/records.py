@@ -14,6 +14,7 @@ from schemas.event import InboundEvent
 
 BYTES_AS_ONE_EVENT = 4096
 """So many bytes of a value count as one more event: numbers without end take a microsecond a byte."""
+NO_TIMESTAMP = -1
 LARGE = 128 * 1024
 """Bytes from which a value is decoded on a thread, beside which heartbeats go on."""
 
@@ -38,7 +39,8 @@ def incoming(record: ConsumerRecord) -> IncomingRecord:
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        timestamp_ms=record.timestamp,
+        # Records of Kafka's first format have no time.
+        timestamp_ms=NO_TIMESTAMP if record.timestamp is None else record.timestamp,
         key=record.key,
         value=None if isinstance(record.value, Unread) else record.value,
         headers=tuple(record.headers),

@@ -73,6 +73,20 @@ def test_a_value_beyond_all_use_is_not_kept(codec: int) -> None:
     assert (huge.offset, huge.key, last.offset, last.value) == (1, b"key", 2, None)
 
 
+@pytest.mark.parametrize("where", ["key", "header"])
+def test_a_key_or_headers_beyond_all_use_are_not_kept(where: str) -> None:
+    huge = b" " * (MAX_KEPT + 1)
+    builder = _DefaultRecordBatchBuilderPy(2, ZSTD, 0, -1, -1, -1, 2**31 - 1)
+    builder.append(
+        0, 1000, huge if where == "key" else b"k", b"v", [("x", huge)] if where == "header" else []
+    )
+    builder.append(1, 1000, b"k", b"v", [("x", b"y")])
+    bare, whole = read(memoryview(bytes(builder.build())))
+    assert (bare.offset, bare.key, bare.headers) == (0, None, [])
+    assert isinstance(bare.value, Unread)
+    assert (whole.key, whole.value, list(whole.headers)) == (b"k", b"v", [("x", b"y")])
+
+
 def test_measuring_takes_little_memory() -> None:
     raw = batch(ZSTD, b" " * 100_000_000)
     assert len(raw) < 10_000

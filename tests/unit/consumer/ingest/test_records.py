@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -60,3 +61,10 @@ async def test_a_large_value_is_decoded_on_a_thread_in_its_place(monkeypatch: py
     assert [one.record.offset for one in decoded] == [0, 1, 2, 3]
     reasons = [one.meaning.reason.value for one in decoded if isinstance(one.meaning, Rejected)]
     assert reasons == ["invalid_json", "invalid_json", "invalid_json", "too_large"]
+
+
+async def test_a_record_without_a_time_is_read_like_any_other() -> None:
+    # So are all of Kafka's first format.
+    [one] = await decode_all(PARTITION, [replace(consumed(b"{"), timestamp=None)], max_bytes=10)
+    assert one.record.timestamp_ms == -1
+    assert isinstance(one.meaning, Rejected)
