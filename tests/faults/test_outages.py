@@ -65,8 +65,11 @@ def blocking(work: Callable[[], object]) -> Step:
 
 
 def about(report: Report, what: str) -> bool:
-    """Whether the instance was unready for this and nothing else."""
-    return bool(report.reasons) and all(reason.startswith(what) for reason in report.reasons)
+    """Whether the instance was unready for this first, and else only for a standstill that comes of it."""
+    return bool(report.reasons) and all(
+        reason.startswith(words)
+        for reason, words in zip(report.reasons, [what] + [(what, "records to ")] * 9, strict=False)
+    )
 
 
 # --- PostgreSQL -----------------------------------------------------------------------------------------
