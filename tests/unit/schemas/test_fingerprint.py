@@ -148,3 +148,6 @@ def test_what_json_does_not_know_has_no_form() -> None:
     for value in (object(), {1, 2}):
         with pytest.raises(TypeError):
             fingerprint("t", {"a": value})
+    for number in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            canonical_by_definition("t", {"a": number})

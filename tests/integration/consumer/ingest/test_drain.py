@@ -12,7 +12,9 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from consumer.ingest import drain as drain_module
 from consumer.ingest.drain import ORGANIZATIONS_PER_PASS, Drain, drain_organization
+from consumer.ingest.records import LARGE
 from schemas.outcomes import Origin, OutcomeType
 from storage import ledger, organizations, tables
 from storage.database import Database, DatabaseUnavailable
@@ -27,6 +29,8 @@ from tests.integration.consumer.ingest.events import (
     ingest,
     job,
     outcomes_of,
+    received,
+    record,
     state_of,
 )
 
@@ -79,7 +83,8 @@ async def test_guarantee_4_without_an_active_organization_a_job_ends_when_its_wa
     await put_status(database, status)
 
     assert await drain(database, now=OVER - timedelta(seconds=1)) == Counter()
-    assert await drain(database, now=OVER) == Counter({"credits.deduction_failed": 2})
+    assert await drain(database, now=OVER, limit=1) == Counter({"credits.deduction_failed": 1})
+    assert await drain(database, now=OVER, limit=9) == Counter({"credits.deduction_failed": 1})
 
     outcomes = [one["data"] for one in await outcomes_of(database)]
     assert [(one["job_id"], one["reason"], one["required"], one["available"]) for one in outcomes] == [
@@ -106,6 +111,25 @@ async def test_guarantee_4_jobs_are_judged_in_the_order_received_a_bounded_numbe
     assert [one["data"]["sequence"] for one in outcomes] == [1, 2, 3, 4, 5]
     assert (await state_of(database)).waiting_jobs == 0
     assert await inbox_rows(database) == []
+
+
+async def test_the_event_loop_gets_its_turn_after_every_large_event(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pad = "x" * LARGE
+    data = {"org_id": "acme", "job_id": "a", "status": "completed"}
+    for number in range(2):
+        large = record("job.completed", data | {"job_id": f"{number}", "pad": pad}, id_=f"{number}")
+        await ingest(database, received(large), job(f"small-{number}"))
+    await activate(database)
+    turns: list[float] = []
+
+    async def turn(seconds: float) -> None:
+        turns.append(seconds)
+
+    monkeypatch.setattr(drain_module.asyncio, "sleep", turn)
+    assert await drain(database) == Counter({"credits.deducted": 4})
+    assert turns == [0, 0]
 
 
 async def retry(database: Database, org: str = "acme") -> None:
