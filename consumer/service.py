@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 
 import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
 
 from consumer.clock_watch import ClockWatch
 from consumer.ingest.batch import Applied
@@ -19,6 +21,7 @@ from consumer.litellm.client import LiteLLMClient
 from consumer.litellm.gate import HealthGate
 from consumer.metrics import Metrics
 from consumer.observer import Observer
+from consumer.pauses import wait_for_any
 from consumer.ports import Ports
 from consumer.provisioning import Provisioner, ProvisionerPolicy
 from consumer.provisioning.failures import LONGEST_PAUSE
@@ -30,6 +33,9 @@ from storage.database import Database
 from storage.virtual_keys import KeyVault
 
 log = structlog.get_logger(__name__)
+
+START_AGAIN_S = 1.0
+"""The pause after a consumer that couldn't be started."""
 
 Parts = Mapping[str, Callable[[], Awaitable[None]]]
 
@@ -146,15 +152,10 @@ class Service:
 
     async def _consume(self, stop: asyncio.Event) -> None:
         settings, ports = self._settings, self._ports
-        wanted = (*settings.inbound_topics, *settings.outbound_topics.values())
-        there = await wait_for_topics(
-            ports.kafka.missing_topics, wanted, status=self._ingest_status, stop=stop, jitter=ports.random
-        )
-        if not there:
+        consumer = await self._join(stop)
+        if consumer is None:
             return
-        consumer = ports.kafka.consumer()
         try:
-            await consumer.start()
             ingest = Ingest(
                 consumer,
                 self._database,
@@ -174,6 +175,25 @@ class Service:
             await ingest.run(stop)
         finally:
             await consumer.stop()
+
+    async def _join(self, stop: asyncio.Event) -> AIOKafkaConsumer | None:
+        """Return a started consumer, however long it takes; None where we are stopped before."""
+        wanted = (*self._settings.inbound_topics, *self._settings.outbound_topics.values())
+        kafka, status, jitter = self._ports.kafka, self._ingest_status, self._ports.random
+        while await wait_for_topics(kafka.missing_topics, wanted, status=status, stop=stop, jitter=jitter):
+            consumer = kafka.consumer()
+            try:
+                await consumer.start()
+            except BaseException as error:
+                await consumer.stop()
+                if not isinstance(error, KafkaError):
+                    raise
+                # The broker answered a moment ago: whether it is away shows when it is asked again.
+                log.warning("consumer_not_started", error=str(error) or type(error).__name__)
+                await wait_for_any(stop, timeout=START_AGAIN_S)
+            else:
+                return consumer
+        return None
 
     async def _supervise(
         self, parts: Parts, stop: asyncio.Event, consuming: asyncio.Event, relaying: asyncio.Event
