@@ -91,7 +91,7 @@ def distinct(base: Run) -> list[tuple[int, Death]]:
     or acknowledged differ in nothing.
     """
     seen: set[tuple[int, ...]] = set()
-    chosen = []
+    chosen: list[tuple[int, Death]] = []
     for number, death in points(base):
         if death is Death.LATE:
             chosen.append((number, death))

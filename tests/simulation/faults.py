@@ -39,7 +39,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that befalls at a turn; `who` chooses among the instances, `amount` (0 to 1) says how much."""
+    """Something that befalls at a turn; `who` chooses an instance, `amount` (0 to 1) says how much."""
 
     turn: int
     kind: Kind

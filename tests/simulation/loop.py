@@ -82,6 +82,10 @@ class _SimTask(asyncio.Task[Any]):
 class SimLoop(asyncio.BaseEventLoop):
     """Runs what is ready in order; then whatever `idle` lets go on; only then does time pass."""
 
+    # The base class's own, unknown to its type stubs.
+    _ready: deque[Any]
+    _scheduled: list[Any]
+
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
@@ -108,10 +112,9 @@ class SimLoop(asyncio.BaseEventLoop):
         self._take_due()
         if not self._ready and not self.idle():
             self._pass_time()
-        ready: deque[asyncio.Handle] = self._ready
-        if not ready:
+        if not self._ready:
             return
-        handle = ready.popleft()
+        handle = self._ready.popleft()
         if handle._cancelled:
             return
         process = handle._context.get(PROCESS)

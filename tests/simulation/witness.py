@@ -28,7 +28,7 @@ def history_of(world: World) -> History:
             for one in world.broker.log(topic)
         ],
         ledger=[LedgerEntry(org, str(UUID(id_)), *rest) for org, id_, *rest in ledger],
-        balances=dict(world.rows("select org_id, balance from organizations")),  # type: ignore[arg-type]
+        balances=dict(world.rows("select org_id, balance from organizations")),
         waiting=waiting,
         outbox_pending=pending,
         proxy=Proxy(
