@@ -15,7 +15,8 @@ from consumer.ingest.batch import Applied, RejectedRecord
 from consumer.ingest.drain import drain_organization
 from schemas.decode import Rejected, decode
 from schemas.outcomes import OutcomeType
-from storage import ledger, outbox
+from schemas.transactions import charge_id
+from storage import ledger, outbox, outcomes
 from storage.database import Database
 from storage.organizations import OrgStatus
 from tests.integration.consumer.ingest.events import (
@@ -92,6 +93,17 @@ async def test_a_job_is_charged_once_whatever_event_names_it(database: Database)
     await ingest(database, job("a", id_="3"), job("b", id_="4"))
     reasons = [one["data"].get("reason") for one in await outcomes_of(database)]
     assert reasons == ["job_failed", None, "job_already_charged", "insufficient_credits"]
+
+
+async def test_an_outcome_is_of_the_first_round_names_us_and_is_found_by_its_job(database: Database) -> None:
+    await activate(database)
+    await ingest(database, job("a"))
+    [outcome] = await outcomes_of(database)
+    assert (outcome["source"], outcome["round"], outcome["origin"]) == ("/quartermaster", 1, "live")
+    assert (outcome["causationsource"], outcome["causationid"]) == ("/platform", "e-acme-a")
+    async with database.reading() as tx:
+        [stored] = await outcomes.of_job(tx, "acme", charge_id("acme", "a"))
+    assert str(stored.outcome_id) == outcome["id"]
 
 
 async def test_a_refused_charge_is_kept_until_it_is_tried_again(database: Database) -> None:
