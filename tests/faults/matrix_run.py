@@ -110,7 +110,11 @@ def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     print(f"{LITELLM}; seed {arguments.seed}", flush=True)  # noqa: T201
     _say_what_there_is()
-    return asyncio.run(asyncio.wait_for(_run(arguments), arguments.limit))
+    try:
+        return asyncio.run(asyncio.wait_for(_run(arguments), arguments.limit))
+    except TimeoutError:
+        print(f"\ngiven up after {arguments.limit:g} s")  # noqa: T201
+        return 1
 
 
 if __name__ == "__main__":
