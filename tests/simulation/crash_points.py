@@ -8,10 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.checker.check import check
+from tests.checker.history import Policy
 from tests.simulation.edges import LITELLM, Death, Passed, Straight
 from tests.simulation.facts import Facts, facts_of
 from tests.simulation.loop import SimLoop, SimProcess, nobody
 from tests.simulation.scenarios import Scenario
+from tests.simulation.witness import history_of
 from tests.simulation.world import World, simulate
 
 Deaths = Mapping[int, Death]
@@ -29,6 +32,7 @@ class Run:
         first: The number of the first one after what stood before.
         states: How much of the world had changed before each of them, and at the end.
         facts: What stood in the end.
+        violations: Which guarantees did not hold, whatever other runs came to.
         deaths: How many processes died.
     """
 
@@ -36,6 +40,7 @@ class Run:
     first: int
     states: list[tuple[int, ...]]
     facts: Facts
+    violations: list[str]
     told: Mapping[str, int]
     deaths: int
 
@@ -72,7 +77,10 @@ def run(scenario: Scenario, deaths: Deaths, *, folder: Path, template: Path) -> 
     states.append(_state(world))
     facts = facts_of(world)
     told = Counter(type_ for type_, _round, _data in facts.outcomes.values())
-    return Run(conductor.passed, first, states, facts, told, sum(one.dead for one in world.processes))
+    violations = [str(one) for one in check(history_of(world), policy=Policy(may_fail=True))]
+    return Run(
+        conductor.passed, first, states, facts, violations, told, sum(one.dead for one in world.processes)
+    )
 
 
 def points(base: Run) -> Iterator[tuple[int, Death]]:
@@ -108,5 +116,5 @@ def _state(world: World) -> tuple[int, ...]:
 
 
 def problems(base: Run, other: Run) -> list[str]:
-    """In what a run with deaths came to something else than the one without."""
-    return base.facts.differences(other.facts)
+    """What a run with deaths did wrong, and in what it came to something else than the one without."""
+    return other.violations + base.facts.differences(other.facts)
