@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import dataclasses
+import math
 import random
 import shutil
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -851,11 +853,20 @@ class Lab:
         folder: For copies of it.
         places: How many cells run side by side.
         timeout_s: The client's time-out where a call is held; LiteLLM should mostly answer within it.
+        limit_s: Seconds after which no further cell is begun.
     """
 
     def __init__(
-        self, faults: FaultProxy, template: Path, folder: Path, *, places: int, timeout_s: float
+        self,
+        faults: FaultProxy,
+        template: Path,
+        folder: Path,
+        *,
+        places: int,
+        timeout_s: float,
+        limit_s: float = math.inf,
     ) -> None:
+        self._until = time.monotonic() + limit_s
         self._faults = faults
         self._template = template
         self._timeout_s = timeout_s
@@ -879,6 +890,8 @@ class Lab:
         """A world for these faults, as soon as there is a place."""
         database = await self._free.get()
         try:
+            if time.monotonic() > self._until:
+                raise TimeoutError("the time limit is over")
             async with cell_world(
                 self._faults,
                 database,
