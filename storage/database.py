@@ -33,6 +33,10 @@ TRIES = 5
 #: How long a statement waits for another process's write transaction on SQLite, in milliseconds.
 _BUSY_TIMEOUT_MS = 30_000
 
+#: How long the server waits for us within a transaction, which never waits for anything itself, in
+#: milliseconds.
+_IDLE_IN_TRANSACTION_MS = "20000"
+
 #: How long saying good-bye to the server may take.
 _CLOSE_WITHIN_S = 3.0
 
@@ -294,6 +298,9 @@ def _postgresql_engine(url: URL, pool_size: int, command_timeout: float | None) 
             "server_settings": {
                 "application_name": "quartermaster",
                 "timezone": "UTC",
+                # Whoever lost us without a word keeps our locks no longer than this: else a transaction that
+                # was open on a dead connection would hold up everybody until the kernel finds out, in hours.
+                "idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION_MS,
                 "default_transaction_isolation": "read committed",
                 # A generic plan made while a table was empty would be kept for the life of the connection.
                 "plan_cache_mode": "force_custom_plan",

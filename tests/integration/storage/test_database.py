@@ -10,6 +10,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage import database as database_module
 from storage import organizations
 from storage.database import (
     TRIES,
@@ -260,3 +261,28 @@ async def test_closing_waits_for_no_server_that_hangs(database_url: str, dialect
         await wire.hang()
         async with asyncio.timeout(10):
             await database.close()
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"])
+async def test_a_transaction_on_a_connection_that_went_dead_keeps_its_locks_for_moments_only(
+    database: Database, database_url: str, dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "_IDLE_IN_TRANSACTION_MS", "300")
+    async with database.transaction() as tx:
+        await put_org(tx, "org", balance=1)
+    url = make_url(database_url)
+    async with TcpProxy(str(url.host), url.port or 5432) as wire:
+        through = url.set(host="127.0.0.1", port=wire.port).render_as_string(hide_password=False)
+        lost = await Database.connect(through, command_timeout=1)
+
+        async def lose() -> None:
+            async with lost.transaction() as tx:
+                await organizations.lock(tx, ["org"])
+                await wire.lose()
+                await organizations.lock(tx, ["org"])
+
+        with pytest.raises(DatabaseUnavailable):
+            await lose()
+        async with asyncio.timeout(20), database.transaction() as tx:
+            await organizations.lock(tx, ["org"])
+        await lost.close()
