@@ -363,15 +363,15 @@ async def _reach(url: str) -> Database:
 
 
 async def _decided(database: Database, count: int, *, patience: float) -> None:
-    async def look() -> int:
+    async def look() -> tuple[int, object]:
         try:
             async with database.reading() as tx:
                 query = select(func.count()).where(outcomes.c.cause_identity.is_not(None))
-                return await tx.scalar(query) or 0
+                return await tx.scalar(query) or 0, await inbox.waiting_summary(tx)
         except DatabaseUnavailable:
-            return -1
+            return -1, "no database"
 
-    await eventually(look, lambda n: n >= count, what=f"{count} events have outcomes", patience=patience)
+    await eventually(look, lambda n: n[0] >= count, what=f"{count} events have outcomes", patience=patience)
 
 
 async def _nothing_left(database: Database, *, patience: float) -> None:
