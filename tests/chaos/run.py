@@ -44,6 +44,8 @@ class Plan:
     users: int = 60
     jobs_a_second: float = 50.0
     dependency_wait_s: int = _DEPENDENCY_WAIT_S
+    litellm_timeout_s: int = 10
+    """What the dead had in hand is taken up again after twice this and ten seconds."""
 
 
 @dataclass(slots=True)
@@ -99,7 +101,10 @@ async def run(plan: Plan, parts: Parts, folder: Path, *, say: Callable[[str], No
         folder=folder,
         load=load,
         name=name,
-        dependency_wait_s=plan.dependency_wait_s,
+        settings={
+            "QM_DEPENDENCY_WAIT": str(plan.dependency_wait_s),
+            "QM_LITELLM_TIMEOUT_S": str(plan.litellm_timeout_s),
+        },
     ) as world:
         nemesis = Nemesis(
             world,

@@ -28,6 +28,7 @@ async def test_guarantees_1_to_8_hold_though_killed_hung_and_rebalanced(
         users=10,
         jobs_a_second=40,
         dependency_wait_s=25,
+        litellm_timeout_s=3,
     )
     async with (
         StandIn() as standin,

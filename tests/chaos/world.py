@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -67,7 +67,7 @@ class World:
         folder: Path,
         load: Load,
         name: str,
-        dependency_wait_s: int,
+        settings: Mapping[str, str],
     ) -> None:
         self.kafka = kafka
         self.folder = folder
@@ -91,7 +91,6 @@ class World:
             "QM_LITELLM_MASTER_KEY": litellm_key,
             "QM_KEY_ENCRYPTION_KEY": self._fernet,
             "QM_SOURCE": self._source,
-            "QM_DEPENDENCY_WAIT": str(dependency_wait_s),
             "QM_HTTP_PORT": "0",
             "QM_LOG_FORMAT": "json",
         } | {
@@ -100,6 +99,7 @@ class World:
             ): full
             for topic, full in self.topics.items()
         }
+        self._settings |= settings
         self.fleet = Fleet(folder, self._settings)
         self._admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
         self._producer = AIOKafkaProducer(
@@ -118,7 +118,7 @@ class World:
         folder: Path,
         load: Load,
         name: str,
-        dependency_wait_s: int,
+        settings: Mapping[str, str],
     ) -> AsyncIterator[Self]:
         """Everything in place and nothing running; in the end nothing is left running."""
         headers = {"Authorization": f"Bearer {litellm_key}"}
@@ -137,7 +137,7 @@ class World:
                 folder=folder,
                 load=load,
                 name=name,
-                dependency_wait_s=dependency_wait_s,
+                settings=settings,
             )
             await world._start()
             try:
