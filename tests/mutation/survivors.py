@@ -64,4 +64,4 @@ def _joined(lines: Iterable[str], without: Mapping[str, int]) -> str:
             left[line] -= 1
         elif line:
             kept.append(line)
-    return " | ".join(kept)
+    return " ;; ".join(kept)

@@ -92,7 +92,7 @@ def test_every_listed_survivor_is_of_code_that_is_still_there_and_has_a_reason()
         assert len(survivor.reason) > 20, survivor
         assert survivor.on in {None, "sqlite"}
         lines = [line.strip() for line in (ROOT / change.file).read_text("utf-8").splitlines()]
-        for line in change.text.split("=>")[0].strip().split(" | "):
+        for line in change.text.split("=>")[0].strip().split(" ;; "):
             assert line in lines, f"{change.file} {change.function}: {line}"
 
 
