@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["standin", "tell"]
 
-pytestmark = [pytest.mark.real("servers"), pytest.mark.timeout(SECONDS + 300)]
+pytestmark = [pytest.mark.real("servers"), pytest.mark.timeout(SECONDS + 600)]
 
 BROKER_SILENT_S = 30.0
 """After which silence of all brokers the instance says so at the latest."""

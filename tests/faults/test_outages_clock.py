@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["standin", "tell"]
 
-pytestmark = [pytest.mark.real("servers"), pytest.mark.timeout(SECONDS + 300)]
+pytestmark = [pytest.mark.real("servers"), pytest.mark.timeout(SECONDS + 600)]
 
 HOUR = 3600
 STEPS = (HOUR, 0, -HOUR, 0)
