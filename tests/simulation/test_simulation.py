@@ -62,7 +62,7 @@ async def test_a_seed_gives_the_same_run_again() -> None:
     [
         ("offsets-before-effects", "jobs", "ledger"),
         ("acknowledged-before-sent", "new user", "outcomes"),
-        ("nothing-written-down", "failed organization, compensated", "LiteLLM"),
+        ("nothing-written-down", "failed organization, compensated", "left behind"),
         ("waiting-jobs-reversed", "jobs and a user before the organization", "order"),
     ],
 )
