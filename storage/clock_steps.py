@@ -10,6 +10,7 @@ pauses early, and whoever loses a lease by it writes nothing more.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from sqlalchemy import Column, ColumnElement, Table
 from sqlalchemy import update as sql_update
@@ -17,6 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.inbox import InboxState, WaitReason
 from storage.tables import inbox, leases, litellm_resources
+
+SLACK: Final = timedelta(seconds=10)
+"""What lies too far ahead by less than this is left: others write their moments, rightly, between the clock's
+reading and the statement that looks for them, which may wait for their rows. A lease cut then would end
+before its holder believes; one that is left lasts this much longer than it should."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +47,8 @@ class Longest:
 async def cut_to_length(tx: AsyncConnection, now: datetime, longest: Longest) -> int:
     """Bring everything that lies too far ahead back to its full length from now.
 
-    May be called at any time, by any number of instances: without a step it finds nothing.
+    May be called at any time, by any number of instances: without a step it finds nothing, nor after one of
+    less than `SLACK`.
 
     Returns:
         How many moments it found.
@@ -70,5 +77,5 @@ async def _cut(
     latest: datetime,
     *conditions: ColumnElement[bool],
 ) -> int:
-    cut = sql_update(table).where(column > latest, *conditions).values({column: latest})
+    cut = sql_update(table).where(column > latest + SLACK, *conditions).values({column: latest})
     return (await tx.execute(cut)).rowcount

@@ -45,6 +45,18 @@ async def test_a_dead_holders_lease_ends_after_its_time_and_not_after_the_step(d
             assert await leases.acquire(tx, scope, ttl=timedelta(1), token=other, now=afterwards)
 
 
+async def test_a_lease_taken_after_the_look_at_the_clock_is_none_of_a_steps(database: Database) -> None:
+    """A look goes on while others work: cut, a lease would end before its holder believes."""
+    holder, scope = uuid4(), leases.org_scope("org")
+    taken_at = NOW + timedelta(seconds=5)
+    async with database.transaction() as tx:
+        assert await leases.acquire(tx, scope, ttl=LONGEST.other_lease, token=holder, now=taken_at)
+    async with database.transaction() as tx:
+        assert await cut_to_length(tx, NOW, LONGEST) == 0
+        ends_at = await tx.scalar(select(lease_rows.c.expires_at).where(lease_rows.c.scope == scope))
+    assert ends_at == taken_at + LONGEST.other_lease
+
+
 @pytest.mark.parametrize(
     ("reason", "due_after"),
     [
