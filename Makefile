@@ -12,7 +12,7 @@ UV_VERSION := 0.13.8
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo run test check bench up down constraints clean
+.PHONY: help install demo run test check bench simulate matrix chaos outages hostile fuzz mutation up down constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,32 @@ check: $(INSTALLED) ## linter, formatter, types, folder order, generated documen
 
 bench: $(INSTALLED) ## the measured comparisons (benchmarks/)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# What is tried to break it, by hand and for as long as one likes; docs/reliability.md says what came of it.
+# Each prints its seed and takes it again, has a time limit, and tells more with ARGS=--help.
+SEEDS ?= 2000
+
+simulate: $(INSTALLED) ## every crash point, and SEEDS=2000 schedules of several instances, in simulated time
+	$(BIN)/python -m tests.simulation crash-points $(ARGS)
+	$(BIN)/python -m tests.simulation schedules --seeds $(SEEDS)
+
+matrix: $(INSTALLED) ## every call to LiteLLM meets every fault (QM_TEST_LITELLM: on the proxy itself)
+	$(BIN)/python -m tests.faults.matrix_run $(ARGS)
+
+chaos: $(INSTALLED) ## processes killed, stopped, hung and rebalanced under load: 200 kills, 50 rebalances
+	$(BIN)/python -m tests.chaos $(ARGS)
+
+outages: $(INSTALLED) ## PostgreSQL, Kafka, LiteLLM away for OUTAGE_S=60 seconds each, under load
+	QM_TEST_OUTAGE_S=$(or $(OUTAGE_S),60) $(BIN)/python -m pytest tests/faults/test_outages.py tests/faults/test_outages_clock.py $(ARGS)
+
+hostile: $(INSTALLED) ## a million generated and mutated records through decoding and ingest
+	$(BIN)/python -m tests.hostile $(ARGS)
+
+fuzz: $(INSTALLED) ## the decoder under a coverage-guided fuzzer
+	$(BIN)/python -m tests.hostile.fuzz $(ARGS)
+
+mutation: $(INSTALLED) ## small wrongs in decisions, ledger, dedupe and relay: do the tests notice?
+	$(BIN)/python -m tests.mutation $(ARGS)
 
 up: .env ## Kafka, PostgreSQL, LiteLLM and Quartermaster on Docker, on loopback ports
 	$(COMPOSE) up --build --detach --wait $(ARGS)
