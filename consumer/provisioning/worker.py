@@ -174,4 +174,10 @@ class Worker:
                     self.gate.report_failure()
                 doubtful = error.may_have_applied and error.endpoint in DELETES
                 attended.append(Attended(resource, None, doubtful=doubtful))
+            except (Stopping, LeaseLost, DatabaseUnavailable):
+                raise
+            except Exception:
+                # What our own code gets wrong ends, too: the failure is told when its time is up.
+                log.exception("removal_broke_off", org_id=claim.org_id, kind=resource.kind.value)
+                attended.append(Attended(resource, None, doubtful=True))
         return attended

@@ -236,3 +236,20 @@ async def test_a_kill_at_every_try_costs_nothing_but_tries(world: World, at: int
         world.time.passes(60)
     await world.run_for(60)
     await check_organization(world, cause)
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"])
+async def test_compensation_that_breaks_off_is_told_when_its_time_is_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("a defect of ours")
+
+    monkeypatch.setattr(world.client, "team_delete", broken)
+    world.standin.fail(Fault("/team/info", times=1, status=400))
+    cause = org_event()
+    await world.take(cause)
+    await world.run_for(120)
+    type_, data = await world.outcome_of(cause)
+    assert (type_, data["compensation"]) == ("org.provisioning_failed", "pending")
+    assert {"kind": "team", "id": "org"} in data["orphans"]
