@@ -17,6 +17,8 @@ FREEZE_S: Final = 20.0
 STALL_S: Final = 20.0
 AWAY_S: Final = 10.0
 CLOCK_STEP_S: Final = 40.0
+WAIT_TURNS: Final = 400
+"""How long a fault waits for its moment."""
 _HALF: Final = 0.5
 
 
@@ -46,6 +48,11 @@ class Fault:
     who: int
     amount: float
 
+    @property
+    def waits_for_a_call(self) -> bool:
+        """Whether it comes when an instance has a call to LiteLLM under way: at random few would."""
+        return self.kind in {Kind.KILL, Kind.FREEZE, Kind.STALL} and self.who > 0
+
     def __str__(self) -> str:
         return f"turn {self.turn}: {self.kind} (who {self.who}, amount {self.amount:.3f})"
 
@@ -59,12 +66,29 @@ class _Scene:
 
     @property
     def one(self) -> SimProcess | None:
-        """The instance that is meant; None where none runs."""
-        running = [one for one in self.world.alive if not one.frozen]
-        return running[self.fault.who % len(running)] if running else None
+        """The instance that is meant, rather one with a call under way; None where none runs."""
+        running = _running(self.world)
+        busy = [one for one in running if _is_busy(one, self.conductor)]
+        choice = busy if busy and self.fault.waits_for_a_call else running
+        return choice[self.fault.who % len(choice)] if choice else None
 
     def later(self, seconds: float, act: Callable[[], object]) -> None:
         self.world.loop.call_later(seconds, act, context=nobody())
+
+
+def is_time_for(fault: Fault, turn: int, world: World, conductor: Shuffled) -> bool:
+    """Whether it happens at this turn."""
+    if not fault.waits_for_a_call or turn >= fault.turn + WAIT_TURNS:
+        return turn >= fault.turn
+    return turn >= fault.turn and any(_is_busy(one, conductor) for one in _running(world))
+
+
+def _running(world: World) -> list[SimProcess]:
+    return [one for one in world.alive if not one.frozen]
+
+
+def _is_busy(one: SimProcess, conductor: Shuffled) -> bool:
+    return any(parked.in_flight for parked in conductor.waiting_of(one))
 
 
 def befall(fault: Fault, world: World, conductor: Shuffled, chance: random.Random) -> None:

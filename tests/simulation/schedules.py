@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tests.checker.check import check
 from tests.checker.history import Policy
-from tests.simulation.faults import Fault, Kind, befall
+from tests.simulation.faults import Fault, Kind, befall, is_time_for
 from tests.simulation.loop import SimLoop
 from tests.simulation.shuffled import Shuffled
 from tests.simulation.witness import history_of
@@ -128,8 +128,10 @@ class _Fate:
             event = self._events.pop(0)
             self.conductor.note(f"published {event.type} {event.id}")
             self._world.publish(event.type, event.id, event.data)
-        while self._faults and self._faults[0].turn <= turn:
-            self._befall(self._faults.pop(0))
+        due = [one for one in self._faults if is_time_for(one, turn, self._world, self.conductor)]
+        for fault in due:
+            self._faults.remove(fault)
+            self._befall(fault)
 
     def _befall(self, fault: Fault) -> None:
         self.befell[fault.kind] = self.befell.get(fault.kind, 0) + 1
