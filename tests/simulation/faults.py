@@ -19,6 +19,7 @@ AWAY_S: Final = 10.0
 CLOCK_STEP_S: Final = 40.0
 WAIT_TURNS: Final = 400
 """How long a fault waits for its moment."""
+_WAITS: Final = 2
 _HALF: Final = 0.5
 
 
@@ -51,7 +52,7 @@ class Fault:
     @property
     def waits_for_a_call(self) -> bool:
         """Whether it comes when an instance has a call to LiteLLM under way: at random few would."""
-        return self.kind in {Kind.KILL, Kind.FREEZE, Kind.STALL} and self.who > 0
+        return self.kind in {Kind.KILL, Kind.FREEZE, Kind.STALL} and self.who == _WAITS
 
     def __str__(self) -> str:
         return f"turn {self.turn}: {self.kind} (who {self.who}, amount {self.amount:.3f})"

@@ -82,7 +82,7 @@ def plan_of(seed: int, *, instances: int | None = None) -> Plan:
         if chance.random() < 0.3:
             data["note"] = "another"
         events.append(replace(again, turn=turn(), data=data))
-    kinds = list(Kind)
+    kinds = [*Kind, Kind.KILL, Kind.KILL, Kind.KILL, Kind.FREEZE]
     faults = tuple(
         Fault(turn(), chance.choice(kinds), chance.randrange(3), chance.random())
         for _ in range(chance.randint(0, 6))
