@@ -1,6 +1,6 @@
 import pytest
 
-cst = pytest.importorskip("libcst", reason="needs the extra `mutation`")
+cst = pytest.importorskip("libcst", reason="needs the extra `proof`")
 
 from tests.mutation.operators import OPERATORS  # noqa: E402 - only where libcst is there
 
