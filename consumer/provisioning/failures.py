@@ -16,6 +16,7 @@ from consumer.litellm.errors import (
     Rejected,
     Unauthorized,
 )
+from consumer.litellm.text import is_kept
 from schemas.json_codec import dump_json, parse_trusted_json
 
 FIRST_PAUSE: Final = timedelta(seconds=0.5)
@@ -58,6 +59,18 @@ class Conflict(Exception):
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def must_be_kept(*texts: str) -> None:
+    """Make sure that LiteLLM stores these as they are, before anything is made under them.
+
+    Raises:
+        Conflict: It would store another id, which nobody would find again.
+    """
+    if not all(map(is_kept, texts)):
+        raise Conflict(
+            ErrorCode.LITELLM_REJECTED, "LiteLLM does not keep a line separator in an id or a model"
+        )
 
 
 class Unsettled(Exception):

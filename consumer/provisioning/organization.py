@@ -20,7 +20,7 @@ from consumer.provisioning.comparison import (
     member_budget_stands,
     team_changes,
 )
-from consumer.provisioning.failures import Conflict, ErrorCode, Step, Unsettled
+from consumer.provisioning.failures import Conflict, ErrorCode, Step, Unsettled, must_be_kept
 from consumer.provisioning.footprint import Footprint
 from consumer.provisioning.key_making import make_key
 from consumer.provisioning.marks import Mark
@@ -94,6 +94,7 @@ async def provision_organization(attempt: Attempt, plan: OrganizationPlan) -> Or
         Stopping: The process is to end.
         LeaseLost: Another worker has the organization.
     """
+    must_be_kept(plan.team.team_id, plan.owner, *plan.team.models)
     email_set = False
     if plan.owner_email is not None:
         email_set = (await make_user(attempt, plan.owner, plan.owner_email)).email_set

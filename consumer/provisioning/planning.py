@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
+from consumer.litellm.text import kept
 from consumer.provisioning.claim import Claim
 from consumer.provisioning.comparison import TeamAim
 from consumer.provisioning.context import Context, Moment
@@ -95,7 +96,7 @@ class _Planner:
         plan = OrganizationPlan(
             team=TeamAim(
                 team_id=row.org_id,
-                alias=data.name,
+                alias=kept(data.name),
                 max_budget=None if budget is None else Decimal(budget),
                 models=policy.models(data),
                 mark=Mark(policy.our_source, row.org_id, row.identity, key.hash),

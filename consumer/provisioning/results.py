@@ -114,6 +114,7 @@ async def try_failed(
     *,
     verdict: Verdict,
     monotonic: float,
+    called: bool,
 ) -> Decided | Postponed:
     """Write down a failed try, and when the next one is or that there is none.
 
@@ -124,11 +125,13 @@ async def try_failed(
         footprints: What the try left.
         verdict: Why it failed.
         monotonic: Now, by the clock that the footprints go by.
+        called: Whether LiteLLM was called; what ends without that was no try.
     """
+    tries = todo.row.attempts - (verdict.final and not called)
 
     async def work(moment: Moment) -> Decided | Postponed:
         tx, now = moment.tx, moment.now
-        row = replace(todo.row, failure=verdict.failure.to_json())
+        row = replace(todo.row, failure=verdict.failure.to_json(), attempts=tries)
         await remember(tx, [(one, one.after_failure(now, monotonic)) for one in footprints])
         await claim.give_back_email(tx, now)
         due_at = None

@@ -16,7 +16,7 @@ from consumer.provisioning.comparison import (
     member_budget_stands,
     member_of_others,
 )
-from consumer.provisioning.failures import Step, Unsettled
+from consumer.provisioning.failures import Step, Unsettled, must_be_kept
 from consumer.provisioning.footprint import Fate, Footprint
 from consumer.provisioning.key_making import make_key
 from consumer.provisioning.people import Joining, make_user
@@ -63,6 +63,7 @@ async def provision_user(attempt: Attempt, plan: UserPlan) -> UserStanding:
         Stopping: The process is to end.
         LeaseLost: Another worker has the organization.
     """
+    must_be_kept(plan.user_id)
     email_set = proved = False  # the answer that makes a user as a member shows no budget
     member = plan.member or await _look_for_member(attempt, plan)
     joined = member is None

@@ -149,7 +149,13 @@ class Worker:
             if verdict.outage:
                 self.gate.report_failure()
             return await try_failed(
-                context, claim, todo, footprints(), verdict=verdict, monotonic=self.monotonic()
+                context,
+                claim,
+                todo,
+                footprints(),
+                verdict=verdict,
+                monotonic=self.monotonic(),
+                called=attempt.called,
             )
 
     async def _remove(self, claim: Claim, leftovers: Leftovers) -> list[Attended]:

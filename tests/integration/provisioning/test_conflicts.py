@@ -370,3 +370,31 @@ async def test_a_team_made_in_place_of_theirs_is_taken_back_also_after_a_crash(w
     type_, data = (await world.told())[-1]
     assert (type_, data["compensation"], data["orphans"]) == ("org.provisioning_failed", "done", [])
     assert world.standin.state.teams == {}
+
+
+async def test_a_name_with_line_separators_stands_in_a_form_that_litellm_keeps(world: World) -> None:
+    cause = org_created(name="A\u2028B\u0085C")
+    await world.take(cause)
+    await world.settle()
+    type_, data = await world.outcome_of(cause)
+    assert (type_, data["name"]) == ("org.provisioned", "A\u2028B\u0085C")
+    assert world.standin.state.teams["org"].team_alias == "A B C"
+
+
+async def test_an_id_that_litellm_would_change_is_refused_before_anything_is_made(world: World) -> None:
+    cause = org_created(org_id="a\u2028b")
+    await world.take(cause)
+    await world.settle()
+    type_, data = await world.outcome_of(cause)
+    assert (type_, data["error_code"]) == ("org.provisioning_failed", "litellm_rejected")
+    assert (data["attempts"], data["compensation"]) == (0, "not_needed")
+    assert world.calls() == []
+
+
+async def test_a_user_id_that_litellm_would_change_is_refused(world: World) -> None:
+    cause = user_joined(user_id="ann\u2029")
+    await world.take(org_created(), cause)
+    await world.settle()
+    type_, data = await world.outcome_of(cause)
+    assert (type_, data["error_code"]) == ("user.provisioning_failed", "litellm_rejected")
+    assert "ann\u2029" not in world.standin.state.users
