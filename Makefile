@@ -35,8 +35,8 @@ demo: $(INSTALLED) ## the whole chain on embedded parts; ARGS=--once ends after 
 run: $(INSTALLED) ## the consumer, with the settings of the environment or .env
 	$(BIN)/quartermaster run $(ARGS)
 
-test: check ## check, then every test with embedded parts and branch coverage
-	QM_TEST_CONTAINERS=0 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
+test: check ## check, then the tests on embedded parts with branch coverage; without the long proofs
+	QM_TEST_CONTAINERS=0 $(BIN)/python -m pytest -m 'not proof' -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
 
 check: $(INSTALLED) ## linter, formatter, types, folder order, generated documents
 	$(BIN)/ruff check .

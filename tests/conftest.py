@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "real(*parts): needs the named parts themselves (kafka, litellm), no embedded ones"
     )
+    config.addinivalue_line("markers", "proof: takes minutes of a core; `make test` leaves it to `.ci/run`")
     # The settings of whoever runs the tests are no part of any test.
     for variable in [
         name for name in os.environ if name.startswith("QM_") and not name.startswith("QM_TEST_")

@@ -81,12 +81,14 @@ async def test_without_a_fault(lab: Lab, scenario: Scenario) -> None:
     await prove(lab, [Cell(scenario, list)])
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.name.lower())
 async def test_guarantee_2_one_of_each_whatever_breaks(lab: Lab, kind: Kind) -> None:
     await prove(lab, [cell for cell in every_endpoint()[::PART] if cell.faults()[0].kind is kind])
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 async def test_guarantee_2_one_of_each_whatever_breaks_for_a_while(lab: Lab, endpoint: str) -> None:
@@ -95,6 +97,7 @@ async def test_guarantee_2_one_of_each_whatever_breaks_for_a_while(lab: Lab, end
     await prove(lab, cells if WHOLE else cells[turn : turn + 1])
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(600)
 async def test_guarantee_2_one_of_each_whatever_breaks_twice(lab: Lab) -> None:
     await prove(lab, pairs(PAIRS, SEED))

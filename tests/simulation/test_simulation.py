@@ -34,6 +34,7 @@ async def figures(*arguments: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("scenario", [one.name for one in SCENARIOS])
 async def test_guarantees_1_to_5_hold_wherever_the_process_is_killed(scenario: str) -> None:
     found = await figures("crash-points", "--scenario", scenario, "--pairs", "3", "--workers", "1")
@@ -43,6 +44,7 @@ async def test_guarantees_1_to_5_hold_wherever_the_process_is_killed(scenario: s
     assert each["run"] == each["distinct"] + 3
 
 
+@pytest.mark.proof
 async def test_guarantees_1_to_6_hold_for_instances_that_get_into_each_others_way() -> None:
     found = await figures("schedules", "--seeds", "40", "--workers", "2")
     assert found["seeds"] == 40
