@@ -180,16 +180,20 @@ class Service:
         """Return a started consumer, however long it takes; None where we are stopped before."""
         wanted = (*self._settings.inbound_topics, *self._settings.outbound_topics.values())
         kafka, status, jitter = self._ports.kafka, self._ingest_status, self._ports.random
+        said: str | None = None
         while await wait_for_topics(kafka.missing_topics, wanted, status=status, stop=stop, jitter=jitter):
             consumer = kafka.consumer()
             try:
                 await consumer.start()
             except BaseException as error:
                 await consumer.stop()
-                if not isinstance(error, KafkaError):
+                # What no second try mends, such as a setting the broker refuses, ends the process and says so.
+                if not (isinstance(error, KafkaError) and error.retriable):
                     raise
                 # The broker answered a moment ago: whether it is away shows when it is asked again.
-                log.warning("consumer_not_started", error=str(error) or type(error).__name__)
+                if said != str(error):
+                    log.warning("consumer_not_started", error=str(error) or type(error).__name__)
+                    said = str(error)
                 await wait_for_any(stop, timeout=START_AGAIN_S)
             else:
                 return consumer
