@@ -187,7 +187,7 @@ class Service:
                 await consumer.start()
             except BaseException as error:
                 await consumer.stop()
-                # What no second try mends, such as a setting the broker refuses, ends the process and says so.
+                # What no second try mends, such as a setting the broker refuses, ends the process.
                 if not (isinstance(error, KafkaError) and error.retriable):
                     raise
                 # The broker answered a moment ago: whether it is away shows when it is asked again.
