@@ -5,7 +5,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /src
 # Every pinned wheel, its hash checked; from here on nothing is downloaded.
 COPY constraints.txt ./
-RUN pip download --quiet --only-binary=:all: --require-hashes --requirement constraints.txt --dest /wheels
+RUN pip download --quiet --only-binary=:all: --no-deps --require-hashes --requirement constraints.txt --dest /wheels
 COPY pyproject.toml README.md LICENSE ./
 COPY schemas schemas
 COPY storage storage

@@ -21,11 +21,12 @@ help: ## this list
 install: $(INSTALLED) ## .venv with everything pinned in constraints.txt, hashes checked
 
 # Two steps, because pip can't check a hash of a folder: first what is pinned, then ourselves with nothing
-# left to resolve or to download (the build backend is among the pinned).
+# left to resolve or to download (the build backend is among the pinned). The pins are complete: with
+# --no-deps pip looks for nothing beside them (23 and older take a newer coverage[toml] for another package).
 $(INSTALLED): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
