@@ -80,6 +80,7 @@ class Service:
             credits_per_job=settings.credits_per_job,
             dependency_wait=timedelta(seconds=settings.dependency_wait),
         )
+        self._provisioning = _provisioner_policy(settings)
         self._relay = Relay(
             database,
             ports.kafka.producer,
@@ -104,7 +105,7 @@ class Service:
             client,
             self._gate,
             vault,
-            _provisioner_policy(settings),
+            self._provisioning,
             on_outcomes=self._relay.wake,
             on_activated=lambda _org_id: self._drain.wake(),
             metrics=metrics,
@@ -125,7 +126,7 @@ class Service:
         retention = Retention(self._database, keep_days=self._settings.keep_days, clock=self._ports.clock)
         clock_watch = ClockWatch(
             self._database,
-            _longest(_provisioner_policy(self._settings)),
+            _longest(self._provisioning),
             clock=self._ports.clock,
             monotonic=self._ports.monotonic,
         )

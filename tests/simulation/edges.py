@@ -19,7 +19,7 @@ LATE_BY_S = 3.0
 
 
 class Edge(Protocol):
-    """What a port awaits at each of its edges."""
+    """What a port awaits at each edge: runs the effect at a moment of the harness's choosing, or never."""
 
     async def __call__(self, name: str, effect: Callable[[], T]) -> T: ...
 
@@ -52,7 +52,8 @@ class Passed:
     at: float
 
 
-async def _for_ever() -> None:
+async def for_ever() -> None:
+    """Wait for what never comes: where a dead process stops."""
     await asyncio.get_running_loop().create_future()
 
 
@@ -70,20 +71,20 @@ class Straight:
 
     async def edge(self, process: SimProcess, name: str, effect: Callable[[], T]) -> T:
         if process.dead:
-            await _for_ever()
+            await for_ever()
         death = self._pass(process, name)
         if death in {Death.BEFORE, Death.LATE}:
             if death is Death.LATE:
                 self._loop.call_later(LATE_BY_S, effect, context=nobody())
             self._kill(process)
-            await _for_ever()
+            await for_ever()
         try:
             result = effect()
         finally:
             if death is Death.AFTER:
                 self._kill(process)
         if process.dead:
-            await _for_ever()
+            await for_ever()
         await asyncio.sleep(0)
         return result
 

@@ -4,9 +4,10 @@ It knows no real time, no chance and no thread. Whatever happens in it happens i
 timer of the running loop, or in a call of the test's.
 """
 
+from tests.simulation.edges import Edge
 from tests.simulation.kafka_broker import MAX_BATCH_BYTES, SimBroker
 from tests.simulation.kafka_consumer import SimConsumer
-from tests.simulation.kafka_link import Edge, Request, at_once
+from tests.simulation.kafka_link import Request, at_once
 from tests.simulation.kafka_producer import SimProducer
 
 __all__ = ["MAX_BATCH_BYTES", "Edge", "Request", "SimBroker", "SimConsumer", "SimProducer", "at_once"]

@@ -19,8 +19,9 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from tests.simulation.edges import Edge
 from tests.simulation.kafka_broker import SimBroker
-from tests.simulation.kafka_link import RETRY_BACKOFF_S, Bell, Edge, Link, Request
+from tests.simulation.kafka_link import RETRY_BACKOFF_S, Bell, Link, Request
 from tests.simulation.kafka_membership import Membership
 
 REQUEST_TIMEOUT_S = 40.0

@@ -6,21 +6,17 @@ from collections.abc import Callable, Iterable
 from contextvars import Context
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from aiokafka.errors import KafkaConnectionError, KafkaError, RequestTimedOutError
 from aiokafka.structs import TopicPartition
+
+from tests.simulation.edges import Edge
 
 T = TypeVar("T")
 
 RETRY_BACKOFF_S = 0.1
 """How long aiokafka waits before it asks again."""
-
-
-class Edge(Protocol):
-    """The harness's: runs the effect at a moment of its choosing, or never."""
-
-    async def __call__(self, name: str, effect: Callable[[], T]) -> T: ...
 
 
 async def at_once(name: str, effect: Callable[[], T]) -> T:

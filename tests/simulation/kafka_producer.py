@@ -23,8 +23,9 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 
 from producers.completion import look_at
 from producers.kafka_client import MAX_BATCH_BYTES, REQUEST_TIMEOUT_S
+from tests.simulation.edges import Edge
 from tests.simulation.kafka_broker import SimBroker
-from tests.simulation.kafka_link import RETRY_BACKOFF_S, Bell, Edge, Link, Request
+from tests.simulation.kafka_link import RETRY_BACKOFF_S, Bell, Link, Request
 from tests.simulation.kafka_log import Content, Stamp
 
 METADATA_MAX_AGE_S = 60.0

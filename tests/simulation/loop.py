@@ -89,7 +89,6 @@ class SimLoop(asyncio.BaseEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.steps = 0
         self.idle: Callable[[], bool] = lambda: False
         """Asked when nothing is ready: lets something go on and says so, or has time pass."""
         self.set_task_factory(lambda _loop, coro, **options: _SimTask(coro, loop=self, **options))
@@ -123,7 +122,6 @@ class SimLoop(asyncio.BaseEventLoop):
         if process is not None and process.frozen:
             process.held.append(handle)
             return
-        self.steps += 1
         handle._run()
 
     def _take_due(self) -> None:
@@ -156,6 +154,3 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         """There is nobody asleep."""
-
-    def run_in_context(self, context: Context, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        return self.create_task(coro, context=context)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tests.simulation.edges import LATE_BY_S, LITELLM
+from tests.simulation.edges import LATE_BY_S, LITELLM, for_ever
 from tests.simulation.loop import Killed, SimLoop, SimProcess, nobody
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class Shuffled:
 
     async def edge(self, process: SimProcess, name: str, effect: Callable[[], T]) -> T:
         if process.dead:
-            await asyncio.get_running_loop().create_future()
+            await for_ever()
         if name in _UNSEEN:
             return effect()
         parked = Parked(process, name, effect, self._loop.create_future())

@@ -20,8 +20,8 @@ from producers.kafka_client import KafkaUnreachable, discard, look_up, start_pro
 from producers.relay_plan import Batch, Lane
 from schemas.outcomes import Stream
 from storage.outbox import PendingRecord
+from tests.simulation.edges import Edge
 from tests.simulation.kafka import MAX_BATCH_BYTES, Request, SimBroker, SimConsumer, SimProducer, at_once
-from tests.simulation.kafka_link import Edge
 
 T = TypeVar("T")
 
