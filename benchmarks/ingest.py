@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -241,7 +240,7 @@ def _activation(org: str) -> Callable[[AsyncConnection], Awaitable[None]]:
                 )
             ],
         )
-        await organizations.save(tx, [replace(state, balance=CREDITS, entries=1)])
+        await organizations.save(tx, [state._replace(balance=CREDITS, entries=1)])
 
     return work
 

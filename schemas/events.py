@@ -18,7 +18,6 @@ from pydantic import (
     PlainValidator,
     ValidationError,
     WithJsonSchema,
-    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -96,18 +95,9 @@ class EventModel(BaseModel):
 
 
 class TopLevel(EventModel):
-    """What stands directly in `data`, where some names are reserved."""
+    """What stands directly in `data`, where some names are reserved: `read_data` refuses them."""
 
     model_config = ConfigDict(json_schema_extra=_with_reserved_names)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_reserved_names(cls, data: Any) -> Any:
-        if isinstance(data, dict) and not RESERVED_NAMES.isdisjoint(data):
-            used = sorted(name for name in RESERVED_NAMES.intersection(data) if data[name] is not None)
-            if used:
-                raise PydanticCustomError("reserved", "{names} reserved", {"names": ", ".join(used)})
-        return data
 
 
 class OrgCreated(TopLevel):
@@ -193,6 +183,10 @@ def read_data(type: EventType, data: Mapping[str, object]) -> EventData:  # noqa
     Raises:
         InvalidData: A rule of the contract is broken, or a reserved name is used.
     """
+    if not RESERVED_NAMES.isdisjoint(data):
+        used = sorted(name for name in RESERVED_NAMES.intersection(data) if data[name] is not None)
+        if used:
+            raise InvalidData(f"data: must not use the reserved names {', '.join(used)}")
     try:
         return EVENT_DATA[type].model_validate(data)
     except ValidationError as error:

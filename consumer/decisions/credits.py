@@ -4,7 +4,7 @@ An entry is made once per command id, however often the command is given.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -101,7 +101,7 @@ def decide_credits(
         return Refused(why)
 
     balance = state.balance + command.credits
-    after = replace(state, balance=balance, entries=state.entries + 1)
+    after = state._replace(balance=balance, entries=state.entries + 1)
     entry = LedgerEntry(
         transaction_id=operator_entry_id(command.command_id),
         org_id=command.org_id,

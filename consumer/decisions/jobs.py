@@ -5,8 +5,8 @@ stands under that organization's row lock, so a job is judged alike however it c
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple, cast
 
 from schemas.event import InboundEvent
 from schemas.events import JobCompleted
@@ -18,8 +18,7 @@ from storage.organizations import OrgState, OrgStatus
 _SKIP_REASONS = {"failed": "job_failed", "cancelled": "job_cancelled"}
 
 
-@dataclass(frozen=True, slots=True)
-class JobDecision:
+class JobDecision(NamedTuple):
     """What follows from one job: the organization's state after it, at most one entry, one outcome."""
 
     state: OrgState
@@ -48,8 +47,7 @@ def decide_job(
         price: credits that a completed job costs.
         now: when this is decided, UTC.
     """
-    job = event.data
-    assert isinstance(job, JobCompleted)
+    job = cast("JobCompleted", event.data)
     key = charge_id(job.org_id, job.job_id)
     data = job_facts(event, now)
 
@@ -74,9 +72,7 @@ def decide_job(
         data |= {"reason": "insufficient_credits", "required": price, "available": state.balance}
         return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_FAILED, data)
 
-    after = replace(
-        state, balance=state.balance - price, charges=state.charges + 1, entries=state.entries + 1
-    )
+    after = state.charged(price)
     entry = LedgerEntry(
         transaction_id=key,
         org_id=job.org_id,

@@ -7,7 +7,7 @@ what lets offsets be committed afterwards without a thought for what is still un
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -199,12 +199,12 @@ def keep(
     reason = WaitReason.TURN
     if event.type is EventType.ORG_CREATED:
         if state.status in {OrgStatus.UNKNOWN, OrgStatus.FAILED}:
-            state = replace(state, status=OrgStatus.PROVISIONING, failed_at=None)
+            state = state._replace(status=OrgStatus.PROVISIONING, failed_at=None)
     elif state.status is not OrgStatus.ACTIVE:
         reason = WaitReason.ORGANIZATION
         due_at = None if state.status is OrgStatus.PROVISIONING else now + policy.dependency_wait
     if event.type is EventType.JOB_COMPLETED:
-        state = replace(state, waiting_jobs=state.waiting_jobs + 1)
+        state = state._replace(waiting_jobs=state.waiting_jobs + 1)
     row = NewInboxRow(
         identity=event.identity,
         org_id=event.org_id,

@@ -192,7 +192,7 @@ async def _open_account(moment: Moment, granted: int) -> OrgState:
     state = moment.state
     if not granted:
         return state
-    state = replace(state, balance=state.balance + granted, entries=state.entries + 1)
+    state = state._replace(balance=state.balance + granted, entries=state.entries + 1)
     entry = LedgerEntry(
         transaction_id=grant_id(state.org_id),
         org_id=state.org_id,

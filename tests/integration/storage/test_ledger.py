@@ -1,6 +1,5 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -114,7 +113,7 @@ async def test_an_entry_that_makes_no_sense_is_refused(database: Database, wrong
     state = OrgState("acme", balance=10, entries=1)
     with pytest.raises(IntegrityError):
         async with database.transaction() as tx:
-            await ledger.append(tx, [replace(entry(state, -1, job_id="job-0"), **wrong)])  # type: ignore[arg-type]
+            await ledger.append(tx, [entry(state, -1, job_id="job-0")._replace(**wrong)])  # type: ignore[arg-type]
 
 
 async def test_entries_are_booked_in_the_order_of_their_ids(tx: AsyncConnection, dialect: str) -> None:
@@ -340,7 +339,7 @@ async def test_organizations_that_disagree_with_the_ledger_are_told_in_order(dat
         await organizations.save(
             tx,
             [
-                replace(states[name], balance=5, entries=2, charges=1, waiting_jobs=7)
+                states[name]._replace(balance=5, entries=2, charges=1, waiting_jobs=7)
                 for name in reversed(names)
             ],
         )
