@@ -7,10 +7,9 @@ visible before an earlier one.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from sqlalchemy import Integer, Select, TextClause, bindparam, case, delete, func, select, text, union_all
@@ -29,22 +28,22 @@ SHARDS: Final = 8
 
 _OUTCOME_HEADERS: Final[tuple[Header, ...]] = (OUTCOME_CONTENT_TYPE,)
 
-_OUTCOME = (
+#: The columns that hold an `EncodedOutcome`, in the order of its fields.
+_OUTCOME: Final = (
     "outcome_id",
-    "org_id",
     "type",
     "stream",
+    "org_id",
+    "value",
+    "decided_at",
+    "round",
     "cause_identity",
     "job_key",
-    "round",
-    "decided_at",
-    "value",
 )
 _OUTBOX = ("shard", "stream", "org_id", "ref")
 
 
-@dataclass(frozen=True, slots=True)
-class PendingRecord:
+class PendingRecord(NamedTuple):
     """A record as it goes to Kafka, and its place in the outbox. `org_id` is empty for a dead letter."""
 
     outbox_id: int
@@ -64,38 +63,20 @@ async def append_outcomes(tx: AsyncConnection, decided: Sequence[EncodedOutcome]
     """Keep these outcomes and enter them in the outbox, in order; their organizations are locked by `tx`."""
     if not decided:
         return
-    shards: dict[str, int] = {}
-    rows = []
-    for outcome in decided:
-        org_id = outcome.org_id
-        if org_id not in shards:
-            shards[org_id] = shard_of(org_id)
-        rows.append(
-            (
-                outcome.id,
-                org_id,
-                outcome.type,
-                outcome.stream,
-                outcome.cause_identity,
-                outcome.job_key,
-                outcome.round,
-                outcome.decided_at,
-                outcome.value,
-                shards[org_id],
-            )
-        )
+    by_org = {org_id: shard_of(org_id) for org_id in {outcome.org_id for outcome in decided}}
+    shards = [by_org[outcome.org_id] for outcome in decided]
     if on_postgresql(tx):
-        names = (*_OUTCOME, "shard")
-        arrays = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-        await tx.execute(_pg_append(), arrays)
+        arrays = dict(zip(_OUTCOME, map(list, zip(*decided, strict=True)), strict=True))
+        await tx.execute(_pg_append(), {**arrays, "shard": shards})
         return
     # The writer is alone, so the numbers that follow the last one are its own to give.
     last = await tx.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'outcomes'")) or 0
-    numbered = list(enumerate(rows, last + 1))
-    await insert_rows(
-        tx, outcomes, ("outcome_seq", *_OUTCOME), [(number, *row[:-1]) for number, row in numbered]
-    )
-    places = [(row[-1], row[3], row[1], number) for number, row in numbered]
+    numbered = list(enumerate(decided, last + 1))
+    await insert_rows(tx, outcomes, ("outcome_seq", *_OUTCOME), [(number, *row) for number, row in numbered])
+    places = [
+        (shard, outcome.stream, outcome.org_id, number)
+        for shard, (number, outcome) in zip(shards, numbered, strict=True)
+    ]
     await insert_rows(tx, outbox, _OUTBOX, places)
 
 

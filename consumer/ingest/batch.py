@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,16 +30,14 @@ EVENTS_PER_TURN = 50
 """After how many events of pure computation the event loop gets its turn (heartbeats, the next fetch)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A valid event with the record that brought it, kept in case the event turns out to conflict."""
 
     event: InboundEvent
     record: IncomingRecord
 
 
-@dataclass(frozen=True, slots=True)
-class RejectedRecord:
+class RejectedRecord(NamedTuple):
     """A record that is no valid event, with what is wrong with it."""
 
     rejected: Rejected
@@ -126,21 +125,23 @@ async def _resolve_identities(
         first.setdefault(one.event.identity, one.event.fingerprint)
     if not first:
         return [], []
-    registered = await identities.register(tx, sorted(first.items()))
+    registered = await identities.register(tx, first.items())
 
     fresh: list[Received] = []
     conflicting: list[Received] = []
+    duplicates: list[EventType] = []
     unseen = set(registered.new)
     for one in received:
         event = one.event
         if event.identity in unseen:
             unseen.discard(event.identity)
-            applied.accepted[event.type] += 1
             fresh.append(one)
         elif event.fingerprint == registered.known.get(event.identity, first[event.identity]):
-            applied.duplicates[event.type] += 1
+            duplicates.append(event.type)
         else:
             conflicting.append(one)
+    applied.accepted.update(one.event.type for one in fresh)
+    applied.duplicates.update(duplicates)
     return fresh, conflicting
 
 
