@@ -14,10 +14,11 @@ from pathlib import Path
 
 from benchmarks.figures import Table
 from benchmarks.options import Options
-from benchmarks.parts import pipe
+from benchmarks.parts import pipe, profile
 
 PARTS: dict[str, tuple[str, Callable[[Options], Awaitable[Table]]]] = {
     "pipe": ("charging a backlog end to end, against the bare pipe (P1, P2)", pipe.measure),
+    "profile": ("where our process's time goes", profile.measure),
 }
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -98,13 +98,14 @@ def _partitions(assignment: bytes) -> list[int]:
     return [partition for _, partitions in decoded.assignment for partition in partitions]
 
 
-async def eventually(happens: object, *, within_s: float, every_s: float = 0.05, what: str) -> None:
+async def eventually(
+    happens: Callable[[], Awaitable[bool]], *, within_s: float, every_s: float = 0.05, what: str
+) -> None:
     """Wait until `happens()` is true.
 
     Raises:
         TimeoutError: It was not, in time.
     """
-    assert callable(happens)
     try:
         async with asyncio.timeout(within_s):
             while not await happens():  # noqa: ASYNC110 - another process is waited for

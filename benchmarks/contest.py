@@ -91,8 +91,22 @@ class Lap:
         return self.events / self.seconds
 
 
-async def lap(cluster: Cluster, backlog: Backlog, contestant: Contestant) -> Lap:
+async def lap(
+    cluster: Cluster,
+    backlog: Backlog,
+    contestant: Contestant,
+    *,
+    begin: Callable[[list[Running]], None] = lambda _running: None,
+    end: Callable[[list[Running]], Awaitable[None]] | None = None,
+) -> Lap:
     """Run one program once over the whole backlog.
+
+    Args:
+        cluster: The cluster.
+        backlog: What is read.
+        contestant: The program.
+        begin: Called with its processes when the clock starts.
+        end: Called with its processes when it has stopped.
 
     Raises:
         ProgramFailed: It ended, or ended badly.
@@ -101,7 +115,16 @@ async def lap(cluster: Cluster, backlog: Backlog, contestant: Contestant) -> Lap
     """
     async with contestant.prepare(cluster, backlog) as plan:
         async with _started(plan) as running:
+            await eventually(
+                lambda: _complete(cluster, plan, running),
+                within_s=JOINS_WITHIN_S,
+                every_s=LOOK_EVERY_S,
+                what="the group is complete",
+            )
+            begin(running)
             measured = await _timed(cluster, backlog, plan, running)
+            if end is not None:
+                await end(running)
         if plan.check is not None:
             await plan.check()
         if plan.outcomes is not None:
@@ -118,23 +141,29 @@ async def _started(plan: Plan) -> AsyncIterator[list[Running]]:
         ]
 
 
+async def _complete(cluster: Cluster, plan: Plan, running: list[Running]) -> bool:
+    for one in running:
+        one.check()
+    return await cluster.members(plan.group) == plan.instances
+
+
+async def _done(cluster: Cluster, backlog: Backlog, plan: Plan, running: list[Running]) -> bool:
+    for one in running:
+        one.check()
+    if plan.outcomes is not None and await cluster.count(plan.outcomes) < plan.expected:
+        return False
+    committed = await cluster.committed(plan.group, backlog.topic)
+    return all(committed.get(partition, 0) >= end for partition, end in backlog.ends.items() if end)
+
+
 async def _timed(cluster: Cluster, backlog: Backlog, plan: Plan, running: list[Running]) -> Lap:
-    async def complete() -> bool:
-        for one in running:
-            one.check()
-        return await cluster.members(plan.group) == plan.instances
-
-    async def done() -> bool:
-        for one in running:
-            one.check()
-        if plan.outcomes is not None and await cluster.count(plan.outcomes) < plan.expected:
-            return False
-        committed = await cluster.committed(plan.group, backlog.topic)
-        return all(committed.get(partition, 0) >= end for partition, end in backlog.ends.items() if end)
-
-    await eventually(complete, within_s=JOINS_WITHIN_S, every_s=LOOK_EVERY_S, what="the group is complete")
     began, cpu, machine = time.perf_counter(), _cpu_s(running), machine_cpu_s()
-    await eventually(done, within_s=ENDS_WITHIN_S, every_s=LOOK_EVERY_S, what="everything is done")
+    await eventually(
+        lambda: _done(cluster, backlog, plan, running),
+        within_s=ENDS_WITHIN_S,
+        every_s=LOOK_EVERY_S,
+        what="everything is done",
+    )
     return Lap(
         events=backlog.records,
         seconds=time.perf_counter() - began,

@@ -115,6 +115,6 @@ def _shown(cell: Cell) -> str:
         return "-"
     if isinstance(cell, str):
         return cell
-    if isinstance(cell, int) or abs(cell) >= 100:  # noqa: PLR2004 - digits beyond tell nothing
+    if isinstance(cell, int) or abs(cell) >= 100:
         return f"{cell:,.0f}"
-    return f"{cell:.2f}" if abs(cell) < 10 else f"{cell:.1f}"  # noqa: PLR2004 - the same
+    return f"{cell:.2f}" if abs(cell) < 10 else f"{cell:.1f}"

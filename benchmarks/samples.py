@@ -24,9 +24,11 @@ _JOB = (
     b'"data": {"job_id": "job-%(number)012d", "org_id": "%(org)b", "user_id": "user-%(user)05d", '
     b'"job_type": "batch-inference", "status": "completed", '
     b'"usage": {"total_calls": 12, "successful_calls": 12, "failed_calls": 0, "prompt_tokens": 18231, '
-    b'"completion_tokens": 2044, "total_tokens": 20275, "total_cost_usd": "0.123400", "avg_latency_ms": 812.5}, '
+    b'"completion_tokens": 2044, "total_tokens": 20275, '
+    b'"total_cost_usd": "0.123400", "avg_latency_ms": 812.5}, '
     b'"started_at": "2026-03-01T11:59:00Z", "completed_at": "2026-03-01T12:00:00Z", '
-    b'"metadata": {"region": "eu-central-1", "queue": "default", "labels": ["batch", "nightly"], "submitted_by": "scheduler-7.jobs.internal:443"}}}'
+    b'"metadata": {"region": "eu-central-1", "queue": "default", "labels": ["batch", "nightly"], '
+    b'"submitted_by": "scheduler-7.jobs.internal:443"}}}'
 )
 
 

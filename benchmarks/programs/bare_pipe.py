@@ -7,6 +7,7 @@ record batches by hand.
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -149,7 +150,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(main())
-    except asyncio.CancelledError:
-        pass
