@@ -7,17 +7,38 @@ QM_TEST_LITELLM a proxy (else the stand-in).
 import argparse
 import asyncio
 import json
+import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from benchmarks.figures import Table
 from benchmarks.options import Options
-from benchmarks.parts import pipe, profile
+from benchmarks.parts import (
+    decoding,
+    fairness,
+    instances,
+    latency,
+    peers,
+    pipe,
+    profile,
+    provisioning,
+    start,
+)
 
-PARTS: dict[str, tuple[str, Callable[[Options], Awaitable[Table]]]] = {
+PARTS: dict[str, tuple[str, Callable[[Options], Coroutine[None, None, Table]]]] = {
     "pipe": ("charging a backlog end to end, against the bare pipe (P1, P2)", pipe.measure),
+    "peers": ("ours beside one event at a time and FastStream (P1)", peers.measure),
+    "provisioning": (
+        "organizations and users at LiteLLM, against a bare client loop (P3)",
+        provisioning.measure,
+    ),
+    "latency": ("from event to outcome at 50 events a second (P4)", latency.measure),
+    "fairness": ("what others notice of a slow or busy organization (P5)", fairness.measure),
+    "start": ("how soon it is ready, and what it costs to idle (P8)", start.measure),
+    "instances": ("one, two, three processes (P9)", instances.measure),
+    "decoding": ("from bytes to a checked event", decoding.measure),
     "profile": ("where our process's time goes", profile.measure),
 }
 
@@ -40,6 +61,7 @@ def main() -> int:
         rounds=arguments.rounds,
         full=arguments.full,
     )
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it warns of every topic that is just made
     tables: dict[str, Table] = {}
     for name in arguments.parts or PARTS:
         tables[name] = asyncio.run(PARTS[name][1](options))

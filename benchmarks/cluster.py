@@ -5,6 +5,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
+import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
@@ -37,7 +38,7 @@ class Cluster:
             yield cluster
         finally:
             await cluster.delete(list(cluster._topics))
-            await cluster._reader.stop()
+            await cluster._close_reader()
             await admin.close()
 
     async def create(self, name: str, *, partitions: int = PARTITIONS) -> str:
@@ -49,6 +50,15 @@ class Cluster:
         await self.ends(topic, partitions=partitions)
         return topic
 
+    @contextlib.asynccontextmanager
+    async def borrowed(self) -> AsyncIterator[None]:
+        """Delete at the end of the block what was created in it."""
+        before = set(self._topics)
+        try:
+            yield
+        finally:
+            await self.delete([topic for topic in self._topics if topic not in before])
+
     async def delete(self, topics: Iterable[str]) -> None:
         """Delete these topics."""
         for topic in list(topics):
@@ -56,9 +66,14 @@ class Cluster:
             with contextlib.suppress(KafkaError):
                 await self._admin.delete_topics([topic])
         # A client asks for whatever it has once looked at, again and again.
-        await self._reader.stop()
+        await self._close_reader()
         self._reader = AIOKafkaConsumer(bootstrap_servers=self.address)
         await self._reader.start()
+
+    async def _close_reader(self) -> None:
+        # Closed soon after its start, a consumer without a group awaits a task that it has cancelled itself.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._reader.stop()
 
     async def ends(self, topic: str, *, partitions: int = PARTITIONS) -> dict[TopicPartition, int]:
         """Return where each partition ends."""
@@ -69,6 +84,17 @@ class Cluster:
     async def count(self, topic: str) -> int:
         """Count the records on a topic that nothing was deleted from, and no transaction wrote to."""
         return sum((await self.ends(topic)).values())
+
+    async def types(self, topic: str, *, partitions: int = PARTITIONS) -> list[str]:
+        """Return the types of the events on a topic."""
+        ends = await self.ends(topic, partitions=partitions)
+        found: list[str] = []
+        async with AIOKafkaConsumer(bootstrap_servers=self.address, auto_offset_reset="earliest") as reader:
+            reader.assign(list(ends))
+            while len(found) < sum(ends.values()):
+                for records in (await reader.getmany(timeout_ms=200)).values():
+                    found += [orjson.loads(record.value)["type"] for record in records]
+        return found
 
     async def committed(self, group: str, topic: str) -> dict[TopicPartition, int]:
         """Return the offsets that a group has committed on a topic."""
@@ -84,18 +110,27 @@ class Cluster:
         [described] = answer.groups
         return len(described[5]) if described[2] == "Stable" else 0
 
-    async def assignments(self, group: str) -> dict[str, list[int]]:
-        """Return each member's partitions, of all topics together, by its client id."""
+    async def joining(self, group: str) -> bool:
+        """Whether somebody has joined a group, ready or not."""
+        try:
+            [answer] = await self._admin.describe_consumer_groups([group])
+        except KafkaError:
+            return False
+        [described] = answer.groups
+        return bool(described[5])
+
+    async def assignments(self, group: str, topic: str) -> dict[str, list[int]]:
+        """Return each member's partitions of a topic."""
         [answer] = await self._admin.describe_consumer_groups([group])
         [described] = answer.groups
-        return {member[1]: _partitions(member[4]) for member in described[5]}
+        return {member[1] + member[0]: _partitions(member[4], topic) for member in described[5]}
 
 
-def _partitions(assignment: bytes) -> list[int]:
+def _partitions(assignment: bytes, topic: str) -> list[int]:
     from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment  # noqa: PLC0415 - internal
 
     decoded = ConsumerProtocolMemberAssignment.decode(assignment)
-    return [partition for _, partitions in decoded.assignment for partition in partitions]
+    return [partition for name, partitions in decoded.assignment if name == topic for partition in partitions]
 
 
 async def eventually(

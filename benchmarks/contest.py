@@ -113,7 +113,7 @@ async def lap(
         TimeoutError: It does not get there.
         WrongBooks: It got there with wrong books.
     """
-    async with contestant.prepare(cluster, backlog) as plan:
+    async with cluster.borrowed(), contestant.prepare(cluster, backlog) as plan:
         async with _started(plan) as running:
             await eventually(
                 lambda: _complete(cluster, plan, running),
@@ -127,8 +127,6 @@ async def lap(
                 await end(running)
         if plan.check is not None:
             await plan.check()
-        if plan.outcomes is not None:
-            await cluster.delete([plan.outcomes])
     return measured
 
 
@@ -171,7 +169,7 @@ async def _timed(cluster: Cluster, backlog: Backlog, plan: Plan, running: list[R
         machine_cpu_s=machine_cpu_s() - machine,
         peak_mb=max(one.peak_mb() for one in running),
         outcomes=0 if plan.outcomes is None else await cluster.count(plan.outcomes),
-        assignments=await cluster.assignments(plan.group),
+        assignments=await cluster.assignments(plan.group, backlog.topic),
         log="\n".join(one.output() for one in running),
     )
 

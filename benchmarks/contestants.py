@@ -1,15 +1,17 @@
 """Who takes part: the bare pipes, ours, and the peers."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from cryptography.fernet import Fernet
+from sqlalchemy.engine import make_url
 
 from benchmarks.backlog import Backlog
-from benchmarks.books import Template, verify
+from benchmarks.books import CREDITS, Template, empty_database, verify
 from benchmarks.cluster import Cluster
 from benchmarks.contest import Contestant, Plan, new_group
-from benchmarks.samples import ORGANIZATIONS
+from benchmarks.programs import store
+from benchmarks.samples import ORGANIZATIONS, org_ids
 
 MASTER_KEY = "sk-benchmark"
 NO_PROXY = "http://127.0.0.1:9"
@@ -40,7 +42,72 @@ SEND = bare_pipe("send", "bare pipe, one `send` an event")
 BATCHES = bare_pipe("batches", "bare pipe, record batches")
 
 
-def ours(key: str, name: str, template: Template, *, instances: int = 1, profile: str = "") -> Contestant:
+@contextlib.asynccontextmanager
+async def peer_books(address: str) -> AsyncIterator[Template]:
+    """Make a PostgreSQL database with the peers' tables and accounts."""
+    async with empty_database(address) as url:
+        await store.create(url.render_as_string(hide_password=False), org_ids(), CREDITS)
+        yield Template(url, make_url(address).set(drivername="postgresql+asyncpg"))
+
+
+def peer(key: str, name: str, template: Template, arguments: Sequence[str]) -> Contestant:
+    """Make a peer that keeps the books of `benchmarks.programs.store`.
+
+    Args:
+        key: As in `Contestant`.
+        name: As in `Contestant`.
+        template: Its books.
+        arguments: Its module in `benchmarks.programs`, and options of its own.
+    """
+    module, *options = arguments
+
+    @contextlib.asynccontextmanager
+    async def prepare(cluster: Cluster, backlog: Backlog) -> AsyncIterator[Plan]:
+        group = new_group()
+        async with template.copy() as url:
+
+            async def check() -> None:
+                await store.check(url, charges=backlog.identities, balance=CREDITS)
+
+            outcomes = await cluster.create("peer")
+            where = ["--kafka", cluster.address, "--topic", backlog.topic, "--group", group]
+            where += ["--database", url, "--to", outcomes, *options]
+            yield Plan(
+                ["-m", f"benchmarks.programs.{module}", *where],
+                {},
+                group,
+                outcomes,
+                backlog.identities,
+                check=check,
+            )
+
+    return Contestant(key, name, prepare)
+
+
+def one_at_a_time(template: Template) -> Contestant:
+    """Make the loop of one transaction an event."""
+    return peer("one_at_a_time", "one event at a time, SQLAlchemy", template, ["one_at_a_time"])
+
+
+def faststream_messages(template: Template) -> Contestant:
+    """Make FastStream's handler of a message."""
+    return peer("faststream_messages", "FastStream, a message", template, ["faststream_jobs"])
+
+
+def faststream_batches(template: Template) -> Contestant:
+    """Make FastStream's handler of a batch."""
+    return peer("faststream_batches", "FastStream, a batch", template, ["faststream_jobs", "--batch"])
+
+
+def ours(
+    key: str,
+    name: str,
+    template: Template,
+    *,
+    instances: int = 1,
+    profile: str = "",
+    look: Callable[[str], Awaitable[None]] | None = None,
+) -> Contestant:
     """Make ours: `quartermaster run` on a copy of the template.
 
     Args:
@@ -49,6 +116,7 @@ def ours(key: str, name: str, template: Template, *, instances: int = 1, profile
         template: The books it begins with.
         instances: How many processes.
         profile: A file for a profile of it; none: the process as it is.
+        look: Looks at its database afterwards.
     """
 
     @contextlib.asynccontextmanager
@@ -58,6 +126,8 @@ def ours(key: str, name: str, template: Template, *, instances: int = 1, profile
 
             async def check() -> None:
                 await verify(url, charges=backlog.identities, grants=ORGANIZATIONS)
+                if look is not None:
+                    await look(url)
 
             outcomes = await cluster.create("credits")
             environment = await settings(
@@ -91,9 +161,9 @@ async def settings(
     **topics: str,
 ) -> dict[str, str]:
     """Give the environment of `quartermaster run`, with a new topic for each that is not named."""
-    names = ("org_created", "user_joined", "job_completed")
-    names += ("provisioning_outcomes", "credits_outcomes", "dead_letters")
-    for name in names:
+    inbound = ("org_created", "user_joined", "job_completed")
+    outbound = ("provisioning_outcomes", "credits_outcomes", "dead_letters")
+    for name in (*inbound, *outbound):
         if name not in topics:
             topics[name] = await cluster.create(name.replace("_", "-"))
     return {

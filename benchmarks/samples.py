@@ -9,6 +9,8 @@ import random
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import orjson
+
 from schemas.decode import IncomingRecord
 
 ORGANIZATIONS = 1_000
@@ -87,3 +89,30 @@ def jobs(records: int) -> Iterator[Event]:
 def identities(records: int) -> int:
     """How many different events are among so many records."""
     return records - int(records * DUPLICATES)
+
+
+def org_created(org: str, owner: str) -> bytes:
+    """Return the `org.created` of an organization, with 1,000,000 credits."""
+    return _envelope(
+        f"created-{org}",
+        "org.created",
+        {"org_id": org, "name": org, "owner_user_id": owner, "initial_credits": 1_000_000},
+    )
+
+
+def user_joined(org: str, user: str) -> bytes:
+    """Return the `user.joined` of a user."""
+    return _envelope(f"joined-{user}", "user.joined", {"org_id": org, "user_id": user})
+
+
+def _envelope(id_: str, type_: str, data: dict[str, object]) -> bytes:
+    return orjson.dumps(
+        {
+            "specversion": "1.0",
+            "id": id_,
+            "source": "/platform",
+            "type": type_,
+            "time": "2026-03-01T12:00:00Z",
+            "data": data,
+        }
+    )

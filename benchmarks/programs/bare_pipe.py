@@ -7,16 +7,15 @@ record batches by hand.
 
 import argparse
 import asyncio
-import contextlib
 import gc
-import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from benchmarks.programs.ending import until_told
+from benchmarks.programs.reading import validated
 from producers.kafka_client import partition_of
-from schemas.decode import IncomingRecord, decode
 from schemas.event import InboundEvent
 
 BATCH_RECORDS = 1_000
@@ -51,18 +50,7 @@ async def run(
 
 def validate(fetched: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> list[InboundEvent]:
     """Check every record as ours does."""
-    events = []
-    for partition, records in fetched.items():
-        for raw in records:
-            event = decode(
-                IncomingRecord(
-                    partition.topic, partition.partition, raw.offset, raw.timestamp, raw.key, raw.value, ()
-                ),
-                max_bytes=524_288,
-            )
-            assert isinstance(event, InboundEvent)
-            events.append(event)
-    return events
+    return [validated(record) for records in fetched.values() for record in records]
 
 
 def outcome(event: InboundEvent) -> bytes:
@@ -124,7 +112,6 @@ async def main() -> None:
     parser.add_argument("--commit-at", type=int, help="commit only once so many records were read")
     arguments = parser.parse_args()
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)  # type: ignore[union-attr]
     consumer = AIOKafkaConsumer(
         arguments.topic,
         bootstrap_servers=arguments.kafka,
@@ -137,11 +124,11 @@ async def main() -> None:
     producer = AIOKafkaProducer(
         bootstrap_servers=arguments.kafka, acks="all", enable_idempotence=True, max_batch_size=BATCH_BYTES
     )
-    write = {
-        "none": lambda: write_nothing,
-        "send": lambda: sender(producer, arguments.to),
-        "batches": lambda: batch_sender(producer, arguments.to),
-    }[arguments.outcomes]()
+    write: Callable[[Events], Awaitable[None]] = write_nothing
+    if arguments.outcomes == "send":
+        write = sender(producer, arguments.to)
+    elif arguments.outcomes == "batches":
+        write = batch_sender(producer, arguments.to)
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000)
@@ -150,5 +137,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(main())
+    until_told(main())
