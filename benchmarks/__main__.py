@@ -18,6 +18,7 @@ from benchmarks.options import Options
 from benchmarks.parts import (
     decoding,
     fairness,
+    growth,
     instances,
     latency,
     peers,
@@ -36,6 +37,7 @@ PARTS: dict[str, tuple[str, Callable[[Options], Coroutine[None, None, Table]]]] 
     ),
     "latency": ("from event to outcome at 50 events a second (P4)", latency.measure),
     "fairness": ("what others notice of a slow or busy organization (P5)", fairness.measure),
+    "growth": ("where much stands already, and a long backlog (P6)", growth.measure),
     "start": ("how soon it is ready, and what it costs to idle (P8)", start.measure),
     "instances": ("one, two, three processes (P9)", instances.measure),
     "decoding": ("from bytes to a checked event", decoding.measure),
@@ -57,7 +59,7 @@ def main() -> int:
         postgres=os.environ.get("QM_TEST_POSTGRES"),
         litellm=os.environ.get("QM_TEST_LITELLM"),
         litellm_key=os.environ.get("QM_TEST_LITELLM_KEY", "sk-master-1234"),
-        events=arguments.events,
+        events=arguments.events or (300_000 if arguments.full else 50_000),
         rounds=arguments.rounds,
         full=arguments.full,
     )
@@ -82,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help="what to measure; none: everything")
-    parser.add_argument("--events", type=int, default=300_000, help="of a backlog (default: %(default)s)")
+    parser.add_argument("--events", type=int, help="of a backlog (default: 50,000; with --full 300,000)")
     parser.add_argument("--rounds", type=int, default=3, help="medians of so many (default: %(default)s)")
     parser.add_argument("--full", action="store_true", help="the sizes that the goals name; takes an hour")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything measured as JSON")

@@ -153,7 +153,7 @@ def _grant(org: str, now: datetime) -> LedgerEntry:
     )
 
 
-async def verify(url: str, *, charges: int, grants: int) -> None:
+async def verify(url: str, *, charges: int, others: int) -> None:
     """Prove the books: they balance, every event is charged once, nothing is left to be published.
 
     Raises:
@@ -168,8 +168,8 @@ async def verify(url: str, *, charges: int, grants: int) -> None:
         await database.close()
     if not verification.ok:
         raise WrongBooks(f"the books do not balance: {verification.problems[:3]}")
-    if verification.entries != charges + grants:
-        raise WrongBooks(f"{verification.entries - grants} charges instead of {charges}")
+    if verification.entries != charges + others:
+        raise WrongBooks(f"{verification.entries - others} charges instead of {charges}")
     if pending:
         raise WrongBooks(f"{pending} outcomes are not published")
 

@@ -96,7 +96,7 @@ async def lap(
     backlog: Backlog,
     contestant: Contestant,
     *,
-    begin: Callable[[list[Running]], None] = lambda _running: None,
+    begin: Callable[[list[Running]], Awaitable[None]] | None = None,
     end: Callable[[list[Running]], Awaitable[None]] | None = None,
 ) -> Lap:
     """Run one program once over the whole backlog.
@@ -105,7 +105,7 @@ async def lap(
         cluster: The cluster.
         backlog: What is read.
         contestant: The program.
-        begin: Called with its processes when the clock starts.
+        begin: Called with its processes when the clock has started.
         end: Called with its processes when it has stopped.
 
     Raises:
@@ -121,8 +121,7 @@ async def lap(
                 every_s=LOOK_EVERY_S,
                 what="the group is complete",
             )
-            begin(running)
-            measured = await _timed(cluster, backlog, plan, running)
+            measured = await _timed(cluster, backlog, plan, running, begin)
             if end is not None:
                 await end(running)
         if plan.check is not None:
@@ -154,8 +153,16 @@ async def _done(cluster: Cluster, backlog: Backlog, plan: Plan, running: list[Ru
     return all(committed.get(partition, 0) >= end for partition, end in backlog.ends.items() if end)
 
 
-async def _timed(cluster: Cluster, backlog: Backlog, plan: Plan, running: list[Running]) -> Lap:
+async def _timed(
+    cluster: Cluster,
+    backlog: Backlog,
+    plan: Plan,
+    running: list[Running],
+    begin: Callable[[list[Running]], Awaitable[None]] | None,
+) -> Lap:
     began, cpu, machine = time.perf_counter(), _cpu_s(running), machine_cpu_s()
+    if begin is not None:
+        await begin(running)
     await eventually(
         lambda: _done(cluster, backlog, plan, running),
         within_s=ENDS_WITHIN_S,

@@ -105,6 +105,7 @@ def ours(
     template: Template,
     *,
     instances: int = 1,
+    entries_before: int = 0,
     profile: str = "",
     look: Callable[[str], Awaitable[None]] | None = None,
 ) -> Contestant:
@@ -115,6 +116,7 @@ def ours(
         name: As in `Contestant`.
         template: The books it begins with.
         instances: How many processes.
+        entries_before: How many ledger entries stand there beside the organizations' first.
         profile: A file for a profile of it; none: the process as it is.
         look: Looks at its database afterwards.
     """
@@ -125,7 +127,7 @@ def ours(
         async with template.copy() as url:
 
             async def check() -> None:
-                await verify(url, charges=backlog.identities, grants=ORGANIZATIONS)
+                await verify(url, charges=backlog.identities, others=ORGANIZATIONS + entries_before)
                 if look is not None:
                     await look(url)
 

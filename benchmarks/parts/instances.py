@@ -3,9 +3,10 @@
 import contextlib
 
 import asyncpg
+from aiokafka import AIOKafkaProducer
 from sqlalchemy.engine import make_url
 
-from benchmarks.backlog import load
+from benchmarks.backlog import held
 from benchmarks.books import plain, postgresql_template
 from benchmarks.cluster import PARTITIONS, Cluster
 from benchmarks.contest import Lap, lap
@@ -25,7 +26,6 @@ async def measure(options: Options) -> Table:
     async with contextlib.AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(Cluster.connect(options.kafka))
         template = await stack.enter_async_context(postgresql_template(options.postgres, org_ids()))
-        backlog = await load(cluster, options.events)
         for number in range(options.rounds):
             for count in INSTANCES:
 
@@ -33,7 +33,12 @@ async def measure(options: Options) -> Table:
                     deadlocks[count] += await _deadlocks(url)
 
                 contestant = ours(f"ours_{count}", "ours", template, instances=count, look=look)
-                measured = await lap(cluster, backlog, contestant)
+                async with cluster.borrowed(), held(cluster, options.events) as (backlog, producer):
+
+                    async def release(_running: object, producer: AIOKafkaProducer = producer) -> None:
+                        await producer.commit_transaction()
+
+                    measured = await lap(cluster, backlog, contestant, begin=release)
                 laps[count].append(measured)
                 options.say(f"round {number + 1}: {count} processes: {measured.per_second:,.0f}/s")
     return _table(laps, deadlocks, options.events)

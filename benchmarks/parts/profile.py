@@ -42,7 +42,7 @@ async def _profile(cluster: Cluster, backlog: Backlog, template: Template) -> di
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "profile.json"
 
-        def begin(running: list[Running]) -> None:
+        async def begin(running: list[Running]) -> None:
             running[0].process.send_signal(signal.SIGUSR1)
 
         async def end(running: list[Running]) -> None:
