@@ -1,56 +1,95 @@
-"""`python -m benchmarks [NAME ...]`: run the comparisons and print a line each (`--json` for scripts).
+"""`python -m benchmarks [PART ...]`: measured comparisons, each a ratio against a baseline in the same run.
 
-Where QM_TEST_KAFKA and QM_TEST_POSTGRES are set, the real broker and database are measured;
-else the embedded broker and SQLite.
+Every part prints a table of medians. QM_TEST_KAFKA and QM_TEST_POSTGRES name the real broker and database,
+QM_TEST_LITELLM a proxy (else the stand-in).
 """
 
 import argparse
 import asyncio
 import json
+import logging
+import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 
-from benchmarks import decoding, ingest
-from benchmarks.report import Measured
+from benchmarks.figures import Table
+from benchmarks.options import Options
+from benchmarks.parts import (
+    decoding,
+    fairness,
+    growth,
+    instances,
+    latency,
+    peers,
+    pipe,
+    profile,
+    provisioning,
+    start,
+)
 
-SUITES: dict[str, Callable[[int], Awaitable[list[Measured]]]] = {
-    "decoding": decoding.measure,
-    "ingest": ingest.measure,
+PARTS: dict[str, tuple[str, Callable[[Options], Coroutine[None, None, Table]]]] = {
+    "pipe": ("charging a backlog end to end, against the bare pipe (P1, P2)", pipe.measure),
+    "peers": ("ours beside one event at a time and FastStream (P1)", peers.measure),
+    "provisioning": (
+        "organizations and users at LiteLLM, against a bare client loop (P3)",
+        provisioning.measure,
+    ),
+    "latency": ("from event to outcome at 50 events a second (P4)", latency.measure),
+    "fairness": ("what others notice of a slow or busy organization (P5)", fairness.measure),
+    "growth": ("where much stands already, and a long backlog (P6)", growth.measure),
+    "start": ("how soon it is ready, and what it costs to idle (P8)", start.measure),
+    "instances": ("one, two, three processes (P9)", instances.measure),
+    "decoding": ("from bytes to a checked event", decoding.measure),
+    "profile": ("where our process's time goes", profile.measure),
 }
 
 
 def main() -> int:
-    """Run what is named, all where nothing is."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SUITES)}; none: all")
-    parser.add_argument("--events", type=int, default=20_000, help="how many events a comparison takes")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
-    unknown = set(arguments.names) - SUITES.keys()
+    """Run the parts that are named, all where none is."""
+    arguments = _parser().parse_args()
+    unknown = set(arguments.parts) - PARTS.keys()
     if unknown:
-        parser.error(f"unknown: {', '.join(sorted(unknown))}")
-    for name in arguments.names or SUITES:
-        measured = asyncio.run(SUITES[name](arguments.events))
-        baseline = measured[0].per_second
-        for one in measured:
-            ratio = one.per_second / baseline
-            if arguments.json:
-                print(
-                    json.dumps(
-                        {
-                            "suite": name,
-                            "name": one.name,
-                            "per_second": round(one.per_second),
-                            "ratio": round(ratio, 3),
-                        }
-                    )
-                )
-            else:
-                print(
-                    f"{name:10} {one.name:56} {one.per_second:10,.0f}/s   {ratio:6.2f} of the baseline",
-                    flush=True,
-                )
+        _parser().error(f"no such part: {', '.join(sorted(unknown))}")
+    kafka = os.environ.get("QM_TEST_KAFKA")
+    if kafka is None:
+        _parser().error("QM_TEST_KAFKA names no broker: what is compared needs a real one")
+    options = Options(
+        kafka=kafka,
+        postgres=os.environ.get("QM_TEST_POSTGRES"),
+        litellm=os.environ.get("QM_TEST_LITELLM"),
+        litellm_key=os.environ.get("QM_TEST_LITELLM_KEY", "sk-master-1234"),
+        events=arguments.events or (300_000 if arguments.full else 50_000),
+        rounds=arguments.rounds,
+        full=arguments.full,
+    )
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it warns of every topic that is just made
+    tables: dict[str, Table] = {}
+    for name in arguments.parts or PARTS:
+        tables[name] = asyncio.run(PARTS[name][1](options))
+        print(tables[name].text(), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({name: one.plain() for name, one in tables.items()}, indent=1))
+    if arguments.markdown:
+        arguments.markdown.write_text("\n".join(one.markdown() for one in tables.values()))
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parts = "\n".join(f"  {name:14} {about}" for name, (about, _) in PARTS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=f"parts:\n{parts}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help="what to measure; none: everything")
+    parser.add_argument("--events", type=int, help="of a backlog (default: 50,000; with --full 300,000)")
+    parser.add_argument("--rounds", type=int, default=3, help="medians of so many (default: %(default)s)")
+    parser.add_argument("--full", action="store_true", help="the sizes that the goals name; takes an hour")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything measured as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables as Markdown")
+    return parser
 
 
 if __name__ == "__main__":
