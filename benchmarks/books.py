@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -120,7 +120,7 @@ async def _activate(tx: AsyncConnection, org_ids: Sequence[str]) -> None:
     states = await organizations.lock(tx, org_ids)
     active = [await organizations.activate(tx, states[org], _profile(org, now)) for org in org_ids]
     await ledger.append(tx, [_grant(org, now) for org in org_ids])
-    await organizations.save(tx, [replace(state, balance=CREDITS, entries=1) for state in active])
+    await organizations.save(tx, [state._replace(balance=CREDITS, entries=1) for state in active])
 
 
 def _profile(org: str, now: datetime) -> OrgProfile:

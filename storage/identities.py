@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import TextClause, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.bulk import among, arrays_of, insert_rows, on_postgresql
+from storage.bulk import Form, among, columns_of, given_sql, insert_rows, on_postgresql
 from storage.tables import identities
 
 
@@ -44,9 +44,8 @@ async def register(tx: AsyncConnection, pairs: Iterable[tuple[UUID, bytes]]) -> 
 async def _pg_register(tx: AsyncConnection, given: Mapping[UUID, bytes]) -> dict[UUID, bytes]:
     # In sorted order: transactions that register the same identities wait for each other and not in a circle.
     in_order = sorted(given)
-    lost = await tx.execute(
-        _pg_insert(), {"identity": in_order, "fingerprint": [given[identity] for identity in in_order]}
-    )
+    columns = columns_of(list(identities.c), (in_order, [given[identity] for identity in in_order]))
+    lost = await tx.execute(_pg_insert(columns.forms), columns.parameters)
     known: dict[UUID, bytes] = {}
     unseen: list[UUID] = []
     for identity, fingerprint in lost:
@@ -58,14 +57,13 @@ async def _pg_register(tx: AsyncConnection, given: Mapping[UUID, bytes]) -> dict
     return known | await lookup(tx, unseen)
 
 
-@lru_cache(maxsize=1)
-def _pg_insert() -> TextClause:
+@lru_cache(maxsize=16)
+def _pg_insert(forms: tuple[Form, ...]) -> TextClause:
     # A look-up for each loser, by the key: a join might be planned as a walk through all that is remembered.
     return text(
         f"""
         WITH given AS MATERIALIZED (
-            SELECT * FROM unnest({arrays_of(identities, ("identity", "fingerprint"))})
-            WITH ORDINALITY AS u (identity, fingerprint, place)
+            SELECT * FROM {given_sql(list(identities.c), forms)} AS u
         ), made AS (
             INSERT INTO identities (identity, fingerprint)
             SELECT identity, fingerprint FROM given ORDER BY place

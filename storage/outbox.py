@@ -12,12 +12,24 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
-from sqlalchemy import Integer, Select, TextClause, bindparam, case, delete, func, select, text, union_all
+from sqlalchemy import (
+    Column,
+    Integer,
+    Select,
+    TextClause,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    text,
+    union_all,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.dead_letters import Header, dead_letter_headers
 from schemas.outcomes import OUTCOME_CONTENT_TYPE, EncodedOutcome, Stream
-from storage.bulk import among, arrays_of, insert_new, insert_rows, on_postgresql
+from storage.bulk import Form, among, columns_of, given_sql, insert_new, insert_rows, on_postgresql
 from storage.dead_letters import COLUMNS as LETTER_COLUMNS
 from storage.dead_letters import DeadLetter, letter_of, letter_values
 from storage.tables import dead_letters, outbox, outcomes
@@ -66,8 +78,8 @@ async def append_outcomes(tx: AsyncConnection, decided: Sequence[EncodedOutcome]
     by_org = {org_id: shard_of(org_id) for org_id in {outcome.org_id for outcome in decided}}
     shards = [by_org[outcome.org_id] for outcome in decided]
     if on_postgresql(tx):
-        arrays = dict(zip(_OUTCOME, map(list, zip(*decided, strict=True)), strict=True))
-        await tx.execute(_pg_append(), {**arrays, "shard": shards})
+        given = columns_of(_appended(), (*zip(*decided, strict=True), shards))
+        await tx.execute(_pg_append(given.forms), given.parameters)
         return
     # The writer is alone, so the numbers that follow the last one are its own to give.
     last = await tx.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'outcomes'")) or 0
@@ -81,17 +93,19 @@ async def append_outcomes(tx: AsyncConnection, decided: Sequence[EncodedOutcome]
 
 
 @lru_cache(maxsize=1)
-def _pg_append() -> TextClause:
+def _appended() -> list[Column[Any]]:
+    return [*(outcomes.c[name] for name in _OUTCOME), outbox.c.shard]
+
+
+@lru_cache(maxsize=64)
+def _pg_append(forms: tuple[Form, ...]) -> TextClause:
     # One statement: the numbers are drawn first, in order, and used by both inserts.
     names = ", ".join(_OUTCOME)
-    arrays = f"{arrays_of(outcomes, _OUTCOME)}, CAST(:shard AS smallint[])"
     return text(
         f"""
         WITH given AS MATERIALIZED (
             SELECT nextval('outcomes_outcome_seq_seq') AS outcome_seq, listed.*
-            FROM (
-                SELECT * FROM unnest({arrays}) WITH ORDINALITY AS u ({names}, shard, place) ORDER BY place
-            ) AS listed
+            FROM (SELECT * FROM {given_sql(_appended(), forms)} AS u ORDER BY place) AS listed
         ), kept AS (
             INSERT INTO outcomes (outcome_seq, {names}) SELECT outcome_seq, {names} FROM given ORDER BY place
         )

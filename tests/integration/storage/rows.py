@@ -21,6 +21,14 @@ from storage.organizations import OrgProfile, OrgState
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
+def first_column(parameters: Any) -> list[str]:
+    """The keys of the rows that a statement inserts, in their order, as the driver is given them."""
+    if isinstance(parameters, list):  # SQLite: a row each
+        return [str(row[0]) for row in parameters]
+    # PostgreSQL: a column each, joined into one text.
+    return next(p for p in parameters if isinstance(p, str) and "\x1f" in p).split("\x1f")
+
+
 def after(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 

@@ -17,7 +17,7 @@ from storage.ledger import EntryKind, LedgerEntry, Verification
 from storage.organizations import OrgState
 from storage.tables import ledger_entries
 from storage.tables import organizations as organizations_table
-from tests.integration.storage.rows import NOON, booked, entry
+from tests.integration.storage.rows import NOON, booked, entry, first_column
 
 Statements = Callable[[AsyncConnection], AbstractContextManager[list[str]]]
 
@@ -122,8 +122,7 @@ async def test_entries_are_booked_in_the_order_of_their_ids(tx: AsyncConnection,
 
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
         if statement.startswith('INSERT INTO "ledger_entries"'):
-            ids = parameters[0] if dialect == "postgresql" else [row[0] for row in parameters]
-            booked_.append([UUID(str(id_)).hex for id_ in ids])
+            booked_.append([UUID(id_).hex for id_ in first_column(parameters)])
 
     states = [OrgState(f"org-{number:02}", balance=10, entries=1) for number in range(20)]
     event.listen(tx.sync_connection, "before_cursor_execute", note)

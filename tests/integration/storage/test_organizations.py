@@ -13,7 +13,7 @@ from storage import members, organizations
 from storage.database import Database
 from storage.members import Member
 from storage.organizations import OrgState, OrgStatus
-from tests.integration.storage.rows import NOON, after, profile, put_active_org
+from tests.integration.storage.rows import NOON, after, first_column, profile, put_active_org
 
 Statements = Callable[[AsyncConnection], AbstractContextManager[list[str]]]
 
@@ -88,7 +88,7 @@ async def test_organizations_are_locked_and_made_in_sorted_order_whatever_order_
         assert ("FOR UPDATE" in statement) is (dialect == "postgresql")
     [made] = [parameters for statement, parameters in sent if statement.startswith("INSERT")]
     names.remove("org-5")
-    assert (made[0] if dialect == "postgresql" else [row[0] for row in made]) == names
+    assert first_column(made) == names
     assert states == {name: OrgState(name) for name in names} | {"org-5": OrgState("org-5", balance=7)}
 
 
