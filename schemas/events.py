@@ -4,7 +4,7 @@
 limit": whether it was given at all, `model_fields_set` says. Unknown fields are ignored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    TypeAdapter,
     ValidationError,
     WithJsonSchema,
 )
@@ -169,6 +170,11 @@ EVENT_DATA: Final[Mapping[EventType, type[EventData]]] = {
 """The data of each event."""
 
 
+_CHECKS: Final[Mapping[EventType, Callable[[Any], EventData]]] = {
+    type_: TypeAdapter(model).validator.validate_python for type_, model in EVENT_DATA.items()
+}
+
+
 class InvalidData(ValueError):  # noqa: N818 - named for what the record is: its dead letter's reason
     """The data of an event break the contract; the message says what and where, without the values."""
 
@@ -188,6 +194,6 @@ def read_data(type: EventType, data: Mapping[str, object]) -> EventData:  # noqa
         if used:
             raise InvalidData(f"data: must not use the reserved names {', '.join(used)}")
     try:
-        return EVENT_DATA[type].model_validate(data)
+        return _CHECKS[type](data)
     except ValidationError as error:
         raise InvalidData(describe(error)) from None

@@ -77,14 +77,17 @@ def dump_json(value: object) -> bytes:
 def decimal_text(number: Decimal) -> str:
     """Write a finite decimal as a JSON number with the digits it was read with."""
     # A number spelled without an exponent comes out as it was spelled; a huge exponent is not written out.
-    return format(number, "f") if number.as_tuple().exponent in _PLAIN_EXPONENTS else str(number)
+    text = str(number)
+    if "E" in text and number.as_tuple().exponent in _PLAIN_EXPONENTS:
+        return format(number, "f")
+    return text
 
 
 def _literal(value: object) -> object:
-    if isinstance(value, UUID):  # of a kind that the encoder does not know
-        return str(value)
     if isinstance(value, Decimal) and value.is_finite():
         return orjson.Fragment(decimal_text(value))
+    if isinstance(value, UUID):  # of a kind that the encoder does not know
+        return str(value)
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 

@@ -54,6 +54,8 @@ _OUTCOME: Final = (
 )
 _OUTBOX = ("shard", "stream", "org_id", "ref")
 
+_STREAMS: Final = {stream.value: stream for stream in Stream}
+
 
 class PendingRecord(NamedTuple):
     """A record as it goes to Kafka, and its place in the outbox. `org_id` is empty for a dead letter."""
@@ -175,12 +177,18 @@ async def pending(
     if not shards or limit < 1:
         return []
     query = _pending(tuple(sorted(set(shards))))
-    rows = await tx.execute(query, {"after": after, "limit": limit})
-    return [_pending_record(row) for row in rows]
+    rows = (await tx.execute(query, {"after": after, "limit": limit})).all()
+    letters = await _letters(tx, [ref for _, stream, _, ref, _ in rows if stream == Stream.DEAD_LETTER])
+    return [
+        PendingRecord(outbox_id, _STREAMS[stream], org_id, org_id.encode(), value, _OUTCOME_HEADERS)
+        if stream != Stream.DEAD_LETTER
+        else _pending_letter(outbox_id, letters[ref])
+        for outbox_id, stream, org_id, ref, value in rows
+    ]
 
 
 @lru_cache(maxsize=256)
-def _pending(shards: tuple[int, ...]) -> Select[tuple[object, ...]]:
+def _pending(shards: tuple[int, ...]) -> Select[Any]:
     # A range of the index for each part, merged: one range over all would walk the parts of other relays.
     parts = [
         select(
@@ -194,29 +202,24 @@ def _pending(shards: tuple[int, ...]) -> Select[tuple[object, ...]]:
     ]
     merged = union_all(*parts).subquery()
     head = select(merged).order_by(merged.c.outbox_id).limit(bindparam("limit", type_=Integer())).subquery()
-    is_letter = head.c.stream == Stream.DEAD_LETTER
+    of_outcome = (outcomes.c.outcome_seq == head.c.ref) & (head.c.stream != Stream.DEAD_LETTER)
     return (
-        select(
-            head.c.outbox_id,
-            head.c.stream,
-            head.c.org_id,
-            case((~is_letter, outcomes.c.value), else_=None).label("outcome_value"),
-            *(dead_letters.c[name].label(f"letter_{name}") for name in LETTER_COLUMNS),
-        )
-        .select_from(
-            head.outerjoin(outcomes, (outcomes.c.outcome_seq == head.c.ref) & ~is_letter).outerjoin(
-                dead_letters, (dead_letters.c.dead_letter_id == head.c.ref) & is_letter
-            )
-        )
+        select(head.c.outbox_id, head.c.stream, head.c.org_id, head.c.ref, outcomes.c.value)
+        .select_from(head.outerjoin(outcomes, of_outcome))
         .order_by(head.c.outbox_id)
     )
 
 
-def _pending_record(row: Sequence[Any]) -> PendingRecord:
-    outbox_id, stream, org_id, value, *letter_row = row
-    if stream != Stream.DEAD_LETTER:
-        return PendingRecord(outbox_id, Stream(stream), org_id, org_id.encode(), value, _OUTCOME_HEADERS)
-    letter = letter_of(letter_row)
+async def _letters(tx: AsyncConnection, numbers: Sequence[int]) -> dict[int, DeadLetter]:
+    if not numbers:
+        return {}
+    number = dead_letters.c.dead_letter_id
+    query = select(number, *(dead_letters.c[name] for name in LETTER_COLUMNS))
+    rows = await tx.execute(query.where(among(tx, number, numbers)))
+    return {found: letter_of(columns) for found, *columns in rows}
+
+
+def _pending_letter(outbox_id: int, letter: DeadLetter) -> PendingRecord:
     headers = dead_letter_headers(
         letter.headers,
         reason=letter.reason,
@@ -230,7 +233,7 @@ def _pending_record(row: Sequence[Any]) -> PendingRecord:
         timestamp_ms=letter.timestamp_ms,
         dead_lettered_at=letter.dead_lettered_at,
     )
-    return PendingRecord(outbox_id, Stream.DEAD_LETTER, org_id, letter.key, letter.value, tuple(headers))
+    return PendingRecord(outbox_id, Stream.DEAD_LETTER, "", letter.key, letter.value, tuple(headers))
 
 
 async def acknowledge(tx: AsyncConnection, outbox_ids: Iterable[int]) -> None:
