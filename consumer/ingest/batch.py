@@ -26,6 +26,9 @@ from storage.dead_letters import DeadLetter
 from storage.inbox import NewInboxRow, WaitReason
 from storage.organizations import OrgState, OrgStatus
 
+# A member of an enumeration is looked up by a Python function before 3.12: here once, not once an event.
+_JOB = EventType.JOB_COMPLETED
+
 EVENTS_PER_TURN = 50
 """After how many events of pure computation the event loop gets its turn (heartbeats, the next fetch)."""
 
@@ -158,13 +161,13 @@ async def _apply_events(
         return
     before = await organizations.lock(tx, sorted({one.event.org_id for one in fresh}))
     states = dict(before)
-    keys = {job_key(one.event) for one in fresh if one.event.type is EventType.JOB_COMPLETED}
+    keys = {job_key(one.event) for one in fresh if one.event.type is _JOB}
     judge = Judge(policy, now, charged=await ledger.charged(tx, sorted(keys)) if keys else set())
     rows: list[NewInboxRow] = []
     for number, one in enumerate(fresh, start=1):
         event = one.event
         state = states[event.org_id]
-        if event.type is EventType.JOB_COMPLETED and not must_wait(state):
+        if event.type is _JOB and not must_wait(state):
             states[event.org_id] = judge.judge(state, event, origin=origin, stored_at=now)
         else:
             states[event.org_id], row = keep(state, event, policy=policy, origin=origin, now=now)
