@@ -15,6 +15,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "demo": "demo:demo",
     "publish": "publish:publish",
     "doctor": "doctor:doctor",
+    "dead-letters": "dead_letters:dead_letters_group",
     "org": "organizations:org_group",
     "job": "jobs:job_group",
     "ledger": "ledger:ledger_group",

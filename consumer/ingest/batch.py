@@ -104,7 +104,7 @@ async def apply_batch(
     await _apply_events(tx, fresh, policy=policy, origin=origin, now=now, applied=applied)
 
     letters = [dead_letter_of(r.record, r.rejected, origin=origin, now=now) for r in rejected]
-    letters += [dead_letter_of(r.record, _conflict(r.event), origin=origin, now=now) for r in conflicting]
+    letters += [dead_letter_of(r.record, contradiction(r.event), origin=origin, now=now) for r in conflicting]
     if letters:
         stored = await outbox.append_dead_letters(tx, letters)
         for letter, new in zip(letters, stored, strict=True):
@@ -250,6 +250,7 @@ def rejection(event: InboundEvent, reason: DeadLetterReason, error: str) -> Reje
     )
 
 
-def _conflict(event: InboundEvent) -> Rejected:
+def contradiction(event: InboundEvent) -> Rejected:
+    """Return the rejection of an event whose identity stands for other data."""
     error = "id: an event with this source and id but other data was accepted before"
     return rejection(event, DeadLetterReason.ID_CONFLICT, error)

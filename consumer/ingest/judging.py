@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.decisions.jobs import decide_job
+from consumer.settings import Settings
 from schemas.event import InboundEvent
 from schemas.json_codec import dump_json
 from schemas.outcomes import EncodedOutcome, Origin, OutcomeType, cause_of, encode_outcome
@@ -26,6 +27,15 @@ class IngestPolicy:
     our_source: str
     credits_per_job: int
     dependency_wait: timedelta
+
+
+def policy_of(settings: Settings) -> IngestPolicy:
+    """Return what of the settings decides at ingest."""
+    return IngestPolicy(
+        our_source=settings.source,
+        credits_per_job=settings.credits_per_job,
+        dependency_wait=timedelta(seconds=settings.dependency_wait),
+    )
 
 
 def job_key(event: InboundEvent) -> UUID:
