@@ -179,7 +179,7 @@ async def _print_counts(database: Database, wanted: Wanted, *, as_json: bool) ->
 def _value_of(stored: StoredDeadLetter) -> bytes:
     if stored.letter.value is None:
         raise CommandFailed(
-            f"dead letter {stored.dead_letter_id} has no value: its record had none, or none that could be kept"
+            f"dead letter {stored.dead_letter_id} has no value: its record had none that could be kept"
         )
     return stored.letter.value
 
@@ -193,13 +193,12 @@ def _write_file(path: Path, value: bytes) -> None:
 
 
 def _write_raw(value: bytes) -> None:
-    out = click.get_binary_stream("stdout")
     if sys.stdout.isatty() and not _is_harmless(value):
         raise CommandFailed(
             "this value would steer the terminal: send it to a file (--output FILE) or through a pipe"
         )
-    out.write(value)
-    out.flush()
+    sys.stdout.buffer.write(value)
+    sys.stdout.buffer.flush()
 
 
 def _is_harmless(value: bytes) -> bool:
