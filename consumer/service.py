@@ -75,11 +75,7 @@ class Service:
         self._ingest_status = ingest_status
         self._observer = observer
         self._breaker = breaker
-        self._policy = IngestPolicy(
-            our_source=settings.source,
-            credits_per_job=settings.credits_per_job,
-            dependency_wait=timedelta(seconds=settings.dependency_wait),
-        )
+        self._policy = IngestPolicy.of(settings)
         self._provisioning = _provisioner_policy(settings)
         self._relay = Relay(
             database,

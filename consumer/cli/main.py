@@ -14,6 +14,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "run": "service:run",
     "demo": "demo:demo",
     "publish": "publish:publish",
+    "replay": "replay:replay",
     "doctor": "doctor:doctor",
     "org": "organizations:org_group",
     "job": "jobs:job_group",
