@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from consumer.clock_watch import ClockWatch
 from consumer.ingest.batch import Applied
 from consumer.ingest.drain import Drain
-from consumer.ingest.judging import policy_of
+from consumer.ingest.judging import IngestPolicy
 from consumer.ingest.loop import Ingest, IngestLimits
 from consumer.ingest.status import IngestStatus
 from consumer.ingest.topics import wait_for_topics
@@ -75,7 +75,7 @@ class Service:
         self._ingest_status = ingest_status
         self._observer = observer
         self._breaker = breaker
-        self._policy = policy_of(settings)
+        self._policy = IngestPolicy.of(settings)
         self._provisioning = _provisioner_policy(settings)
         self._relay = Relay(
             database,

@@ -326,3 +326,26 @@ litellm_resources = Table(
 )
 Index("ix_litellm_resources_made_by", litellm_resources.c.made_by)
 _partial("ix_litellm_resources_due", "due_at IS NOT NULL", litellm_resources.c.due_at)
+
+#: Replays that were begun and have not ended, so that the same command goes on where it was.
+replays = Table(
+    "replays",
+    metadata,
+    Column("replay_id", Uuid, primary_key=True),
+    # The run that has it in hand: whoever takes it over gets a new one.
+    Column("token", Uuid, nullable=False),
+    Column("begun_at", UtcDateTime, nullable=False),
+    Column("saved_at", UtcDateTime, nullable=False),
+    Column("tally", Text, nullable=False),
+)
+
+replay_partitions = Table(
+    "replay_partitions",
+    metadata,
+    Column("replay_id", Uuid, ForeignKey("replays.replay_id", ondelete="CASCADE"), primary_key=True),
+    Column("topic", BY_CODE_POINT, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("first_offset", BigInteger, nullable=False),
+    Column("next_offset", BigInteger, nullable=False),
+    Column("end_offset", BigInteger, nullable=False),
+)

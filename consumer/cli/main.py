@@ -14,6 +14,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "run": "service:run",
     "demo": "demo:demo",
     "publish": "publish:publish",
+    "replay": "replay:replay",
     "doctor": "doctor:doctor",
     "dead-letters": "dead_letters:dead_letters_group",
     "org": "organizations:org_group",

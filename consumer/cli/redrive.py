@@ -13,8 +13,8 @@ import click
 from consumer.cli.command import CommandFailed, asynchronous, opened_database
 from consumer.cli.letter_filters import letter_filters
 from consumer.cli.output import complain, json_option, print_json, say
-from consumer.cli.progress import progress
-from consumer.ingest.judging import policy_of
+from consumer.cli.progress import shown_progress
+from consumer.ingest.judging import IngestPolicy
 from consumer.redrive import Candidate, Fate, Fated, Redriver, batches, candidate, foresee, known_to
 from consumer.settings import Settings, load_settings
 from schemas.event import InboundEvent
@@ -165,7 +165,8 @@ async def _redrive_all(
     wanted = replace(wanted, last=last)
     redriver = _redriver(database, settings)
     foreseen: dict[UUID, bytes] = {}
-    with progress("looking at dead letters" if dry_run else "redriving", count) as advance:
+    done = 0
+    with shown_progress("Looking" if dry_run else "Redriving", "dead letters") as shown:
         try:
             async for letters in batches(database, wanted):
                 candidates = [candidate(one, max_bytes=settings.max_event_bytes) for one in letters]
@@ -173,7 +174,8 @@ async def _redrive_all(
                     await _foresee(database, candidates, foreseen, tally)
                 else:
                     tally.add(await redriver.redrive(candidates))
-                advance(len(letters))
+                done += len(letters)
+                shown.update(done, count, f"{tally.fates[Fate.STILL_BAD]:,} still bad")
         except DatabaseUnavailable as error:
             _broken_off(error, tally)
 
@@ -192,7 +194,7 @@ async def _foresee(
 
 
 def _redriver(database: Database, settings: Settings) -> Redriver:
-    return Redriver(database=database, policy=policy_of(settings))
+    return Redriver(database=database, policy=IngestPolicy.of(settings))
 
 
 def _broken_off(error: DatabaseUnavailable, tally: _Tally) -> NoReturn:

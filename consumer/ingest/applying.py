@@ -15,7 +15,10 @@ from storage.database import Clock, Database, DataRefused, database_now
 log = structlog.get_logger(__name__)
 
 Within = Callable[[AsyncConnection, Applied], Awaitable[None]]
-"""What else belongs into the transaction; told what the batch comes to. It may be called several times."""
+"""What else belongs into the transaction that ends a batch; told what the whole batch comes to.
+
+It may be called several times.
+"""
 
 
 def _nothing(_guilty: Received) -> None:
@@ -60,11 +63,21 @@ class Applier:
             storage.database.DataRefused: A record can't even be kept as a dead letter, or `within` is at
                 fault.
         """
+        return await self._apply(received, rejected, within, Applied())
+
+    async def _apply(
+        self,
+        received: Sequence[Received],
+        rejected: Sequence[RejectedRecord],
+        within: Within | None,
+        before: Applied,
+    ) -> Applied:
+        """Apply a part of a batch; return what the batch has come to with it, `before` included."""
         if not received and not rejected and within is None:
-            return Applied()
+            return before
 
         async def work(tx: AsyncConnection) -> Applied:
-            applied = await apply_batch(
+            applied = before + await apply_batch(
                 tx,
                 received,
                 rejected,
@@ -86,10 +99,9 @@ class Applier:
                 log.warning("event_unprocessable", topic=guilty.record.topic, offset=guilty.record.offset)
                 self.on_guilty(guilty)
                 refused = rejection(guilty.event, DeadLetterReason.UNPROCESSABLE, str(error))
-                return await self.apply([], [RejectedRecord(refused, guilty.record)], within)
+                return await self._apply([], [RejectedRecord(refused, guilty.record)], within, before)
         middle, edge = len(received) // 2, len(rejected) // 2
         if len(received) == 1:
             middle = 1
-        first = await self.apply(received[:middle], rejected[:edge])
-        second = await self.apply(received[middle:], rejected[edge:], within)
-        return first + second
+        first = await self._apply(received[:middle], rejected[:edge], None, before)
+        return await self._apply(received[middle:], rejected[edge:], within, first)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Self
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,14 +29,14 @@ class IngestPolicy:
     credits_per_job: int
     dependency_wait: timedelta
 
-
-def policy_of(settings: Settings) -> IngestPolicy:
-    """Return what of the settings decides at ingest."""
-    return IngestPolicy(
-        our_source=settings.source,
-        credits_per_job=settings.credits_per_job,
-        dependency_wait=timedelta(seconds=settings.dependency_wait),
-    )
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Take it from the settings."""
+        return cls(
+            our_source=settings.source,
+            credits_per_job=settings.credits_per_job,
+            dependency_wait=timedelta(seconds=settings.dependency_wait),
+        )
 
 
 def job_key(event: InboundEvent) -> UUID:

@@ -53,8 +53,10 @@ async def test_what_belongs_to_a_batch_is_done_once_in_the_transaction_that_ends
     await activate(database)
     charges: list[int] = []
 
-    async def within(tx: AsyncConnection, _applied: Applied) -> None:
+    async def within(tx: AsyncConnection, applied: Applied) -> None:
         charges.append((await organizations.read(tx, ["acme"]))["acme"].charges)
+        assert applied.outcomes == {"credits.deducted": 3}
+        assert applied.dead_letters == {"unprocessable": 1}
 
     batch = [job(name) for name in "abc"]
     batch.insert(bad_at, job("guilty"))
