@@ -99,16 +99,31 @@ async def find(tx: AsyncConnection, transaction_id: UUID) -> LedgerEntry | None:
 
 
 async def entries_of(
-    tx: AsyncConnection, org_id: str, after: int = 0, limit: int | None = None
+    tx: AsyncConnection,
+    org_id: str,
+    after: int = 0,
+    limit: int | None = None,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> list[LedgerEntry]:
-    """An organization's entries with a number beyond `after`, in order."""
+    """An organization's entries with a number beyond `after`, in order.
+
+    Args:
+        tx: The transaction.
+        org_id: The organization.
+        after: The number beyond which they begin.
+        limit: How many at most.
+        since: Only those booked at or after this.
+        until: Only those booked before this.
+    """
     columns = ledger_entries.c
-    query = (
-        select(*_entry_columns)
-        .where(columns.org_id == org_id, columns.entry > after)
-        .order_by(columns.entry)
-        .limit(limit)
-    )
+    query = select(*_entry_columns).where(columns.org_id == org_id, columns.entry > after)
+    if since is not None:
+        query = query.where(columns.created_at >= since)
+    if until is not None:
+        query = query.where(columns.created_at < until)
+    query = query.order_by(columns.entry).limit(limit)
     return [_entry(row) for row in await tx.execute(query)]
 
 

@@ -2,9 +2,11 @@
 
 # ruff: noqa: D301 - click reads \b itself: the lines below it stay as they are
 
+import functools
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +16,7 @@ from consumer.cli.command import CommandFailed, asynchronous, database_of_enviro
 from consumer.cli.letter_filters import letter_filters
 from consumer.cli.letter_view import letter_document, listed_document, print_letter, print_letters
 from consumer.cli.output import json_option, print_json, print_json_list, print_table, say
+from consumer.cli.paging import MOST, limit_option, paged
 from consumer.cli.redrive import redrive, stored_letter
 from consumer.harmless import escaped
 from schemas.timestamps import format_rfc3339
@@ -21,10 +24,8 @@ from storage import dead_letters
 from storage.database import Database
 from storage.dead_letters import ListedDeadLetter, StoredDeadLetter, Wanted
 
-_PAGE: Final = 500
 _SHOWN: Final = 50
 """Dead letters that people see at once, unless they ask for more."""
-_LAST: Final = 2**63 - 1
 
 
 @click.group("dead-letters")
@@ -37,12 +38,8 @@ def dead_letters_group() -> None:
 @click.option("--redriven", is_flag=True, help="Those that were sent through again, instead of the others.")
 @click.option("--all", "every", is_flag=True, help="Those that were sent through again, too.")
 @click.option("--counts", is_flag=True, help="How many there are of each reason and topic.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, _LAST),
-    help=f"At most so many. Without it people see {_SHOWN}, and --json gives all.",
-)
-@click.option("--after", type=click.IntRange(0, _LAST), default=0, help="Only those numbered beyond this.")
+@limit_option(_SHOWN)
+@click.option("--after", type=click.IntRange(0, MOST), default=0, help="Only those numbered beyond this.")
 @json_option
 @asynchronous
 async def list_(
@@ -81,7 +78,7 @@ async def list_(
 
 
 @dead_letters_group.command("show")
-@click.argument("number", metavar="ID", type=click.IntRange(1, _LAST))
+@click.argument("number", metavar="ID", type=click.IntRange(1, MOST))
 @click.option("--full", is_flag=True, help="Do not cut the value, however long it is.")
 @click.option("--raw", is_flag=True, help="Write the value's bytes as they are, and nothing else.")
 @click.option(
@@ -123,21 +120,12 @@ dead_letters_group.add_command(redrive)
 async def _listed(
     database: Database, wanted: Wanted, after: int, limit: int | None
 ) -> AsyncIterator[ListedDeadLetter]:
-    """Give those wanted, each page in a transaction of its own: whoever reads may be slow."""
+    """Give those wanted that there are now."""
     async with database.reading() as tx:
         _, last = await dead_letters.extent(tx, wanted)
-    wanted = replace(wanted, last=last)
-    left = limit
-    while left is None or left > 0:
-        size = _PAGE if left is None else min(left, _PAGE)
-        async with database.reading() as tx:
-            page = await dead_letters.page(tx, wanted, after=after, limit=size)
-        for one in page:
-            yield one
-        if len(page) < size:
-            return
-        after = page[-1].dead_letter_id
-        left = None if left is None else left - len(page)
+    read = functools.partial(dead_letters.page, wanted=replace(wanted, last=last))
+    async for one in paged(database, read, attrgetter("dead_letter_id"), after=after, limit=limit):
+        yield one
 
 
 async def _print_list(database: Database, wanted: Wanted, after: int, limit: int) -> None:

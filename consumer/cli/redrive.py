@@ -13,6 +13,7 @@ import click
 from consumer.cli.command import CommandFailed, asynchronous, opened_database
 from consumer.cli.letter_filters import letter_filters
 from consumer.cli.output import complain, json_option, print_json, say
+from consumer.cli.paging import MOST
 from consumer.cli.progress import shown_progress
 from consumer.ingest.judging import IngestPolicy
 from consumer.redrive import Candidate, Fate, Fated, Redriver, batches, candidate, foresee, known_to
@@ -23,14 +24,13 @@ from storage import dead_letters
 from storage.database import Database, DatabaseUnavailable
 from storage.dead_letters import StoredDeadLetter, Wanted
 
-_LAST: Final = 2**63 - 1
 _NAMED: Final = 20
 _NAMED_IN_JSON: Final = 1000
 """Of those that are still bad so many are named; the list shows all."""
 
 
 @click.command("redrive")
-@click.argument("number", metavar="[ID]", type=click.IntRange(1, _LAST), required=False)
+@click.argument("number", metavar="[ID]", type=click.IntRange(1, MOST), required=False)
 @click.option("--all", "every", is_flag=True, help="All that meet the conditions given.")
 @letter_filters
 @click.option(

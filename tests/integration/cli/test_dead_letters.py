@@ -159,9 +159,7 @@ def test_programs_get_it_whole(quartermaster: Quartermaster) -> None:
 
 
 def test_the_very_bytes_come_out(quartermaster: Quartermaster, tmp_path: Path) -> None:
-    assert quartermaster("dead-letters", "show", "1", "--raw").out.encode() == event(
-        "job-7", status="done\x1b[2J"
-    )
+    assert quartermaster("dead-letters", "show", "1", "--raw").raw == event("job-7", status="done\x1b[2J")
     answer = quartermaster("dead-letters", "show", "3", "--output", "value.bin")
     assert answer.out == "6000 bytes written to value.bin.\n"
     assert (tmp_path / "value.bin").read_bytes() == b"\xff\x00\x01" * 2000

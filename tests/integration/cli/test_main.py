@@ -1,6 +1,8 @@
 """What all commands have in common."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -31,15 +33,42 @@ def every_command() -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("path", every_command(), ids=" ".join)
-def test_every_command_teaches_with_an_example_and_takes_json(
-    quartermaster: Quartermaster, path: tuple[str, ...]
+def test_every_command_teaches_with_examples_that_it_takes(
+    quartermaster: Quartermaster, path: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = quartermaster(*path, "--help")
 
     assert answer.code == 0
-    assert "Example:\n" in answer.out
-    assert f"quartermaster {' '.join(path)}" in answer.out.partition("Example:")[2]
     assert "--json" in answer.out
+    examples = commands_in(re.split(r"(?m)^  Examples?:$", answer.out)[1].partition("\nOptions:")[0])
+    assert any(tuple(words[: len(path)]) == path for words in examples)
+    # Each is read as if it were given; what it would do is left out.
+    monkeypatch.setattr(click.Command, "invoke", lambda *_: None)
+    for words in examples:
+        for word in words:
+            if word.endswith((".json", ".jsonl")):
+                (tmp_path / word).touch()
+        taken = quartermaster(*words, stdin="")
+        assert taken.code == 0, (words, taken.err)
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """The words of each `quartermaster ...` in lines for a shell."""
+    commands: list[list[str]] = []
+    for line in text.replace("\\\n", " ").splitlines():
+        # A substitution's own words are no matter here.
+        lexer = shlex.shlex(re.sub(r"\$\(.*\)", "x", line), posix=True, punctuation_chars="|;&<>")
+        lexer.whitespace_split = True
+        reading = False
+        for word in lexer:
+            if word == "quartermaster" and not reading:
+                commands.append([])
+                reading = True
+            elif set(word) <= set("|;&<>"):
+                reading = False
+            elif reading:
+                commands[-1].append(word)
+    return commands
 
 
 @pytest.mark.parametrize(
