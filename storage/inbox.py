@@ -660,6 +660,30 @@ async def of_job(tx: AsyncConnection, org_id: str, job_id: str, limit: int = 100
     return [_row(row) for row in await tx.execute(query)]
 
 
+async def waiting_for_org(tx: AsyncConnection) -> dict[str, int]:
+    """How many events wait for each organization that is not active, the most first."""
+    columns = inbox.c
+    number = func.count()
+    query = (
+        select(columns.org_id, number)
+        .where(_WAITING, columns.reason == WaitReason.ORGANIZATION)
+        .group_by(columns.org_id)
+        .order_by(number.desc(), columns.org_id)
+    )
+    return {org_id: count for org_id, count in await tx.execute(query)}  # noqa: C416 (rows, not pairs)
+
+
+async def waiting_of_origin(tx: AsyncConnection, origin: Origin) -> dict[WaitReason, int]:
+    """How many events wait that came this way, by reason."""
+    columns = inbox.c
+    query = (
+        select(columns.reason, func.count())
+        .where(_WAITING, columns.origin == origin)
+        .group_by(columns.reason)
+    )
+    return {WaitReason(reason): count for reason, count in await tx.execute(query)}
+
+
 async def waiting_summary(tx: AsyncConnection, now: datetime | None = None) -> list[WaitingSummary]:  # noqa: ARG001
     """What waits, counted by reason."""
     columns = inbox.c

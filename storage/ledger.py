@@ -98,6 +98,19 @@ async def find(tx: AsyncConnection, transaction_id: UUID) -> LedgerEntry | None:
     return None if row is None else _entry(row)
 
 
+async def charged_at(tx: AsyncConnection, moment: datetime) -> dict[str, int]:
+    """Credits charged at exactly this moment, by organization, the largest sum first."""
+    columns = ledger_entries.c
+    total = func.sum(-columns.credits)
+    query = (
+        select(columns.org_id, total)
+        .where(columns.kind == EntryKind.CHARGE, columns.created_at == moment)
+        .group_by(columns.org_id)
+        .order_by(total.desc(), columns.org_id)
+    )
+    return {org_id: int(credits_) for org_id, credits_ in await tx.execute(query)}
+
+
 async def entries_of(
     tx: AsyncConnection,
     org_id: str,

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.outcomes import OutcomeType, Stream
@@ -70,6 +70,11 @@ async def latest_of_events(tx: AsyncConnection, identities: Sequence[UUID]) -> d
         return {}
     rows = await tx.execute(_query.where(among(tx, outcomes.c.cause_identity, identities)))
     return {stored.cause_identity: stored for stored in map(_stored, rows)}
+
+
+async def last_number(tx: AsyncConnection) -> int:
+    """The number of the last outcome there is; 0 where there is none."""
+    return await tx.scalar(select(func.max(outcomes.c.outcome_seq))) or 0
 
 
 async def page(

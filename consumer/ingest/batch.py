@@ -7,13 +7,14 @@ what lets offsets be committed afterwards without a thought for what is still un
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.decisions.jobs import must_wait
+from consumer.decisions.waiting import join_queue
 from consumer.ingest.judging import IngestPolicy, Judge, job_key
 from schemas.dead_letters import DeadLetterReason, dead_letter_digest
 from schemas.decode import IncomingRecord, Rejected
@@ -22,7 +23,7 @@ from schemas.events import EventType
 from schemas.outcomes import Origin, OutcomeType
 from storage import identities, inbox, ledger, organizations, outbox
 from storage.dead_letters import DeadLetter
-from storage.inbox import NewInboxRow, WaitReason
+from storage.inbox import NewInboxRow
 from storage.organizations import OrgState, OrgStatus
 
 EVENTS_PER_TURN = 50
@@ -190,21 +191,8 @@ async def _apply_events(
 def keep(
     state: OrgState, event: InboundEvent, *, policy: IngestPolicy, origin: Origin, now: datetime
 ) -> tuple[OrgState, NewInboxRow]:
-    """Return the row that keeps an event which must wait or needs LiteLLM, and the state with it.
-
-    An `org.created` starts provisioning. A dependent of an organization of which no `org.created` is in hand
-    gets the deadline of its wait; one that is being provisioned has none.
-    """
-    due_at: datetime | None = now
-    reason = WaitReason.TURN
-    if event.type is EventType.ORG_CREATED:
-        if state.status in {OrgStatus.UNKNOWN, OrgStatus.FAILED}:
-            state = replace(state, status=OrgStatus.PROVISIONING, failed_at=None)
-    elif state.status is not OrgStatus.ACTIVE:
-        reason = WaitReason.ORGANIZATION
-        due_at = None if state.status is OrgStatus.PROVISIONING else now + policy.dependency_wait
-    if event.type is EventType.JOB_COMPLETED:
-        state = replace(state, waiting_jobs=state.waiting_jobs + 1)
+    """Return the row that keeps an event which must wait or needs LiteLLM, and the state with it."""
+    state, reason, due_at = join_queue(state, event.type, now=now, dependency_wait=policy.dependency_wait)
     row = NewInboxRow(
         identity=event.identity,
         org_id=event.org_id,

@@ -1,6 +1,5 @@
 """What a replay is to read: topics, a window, and which events of it, as plain values checked beforehand."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from uuid import UUID
 
 from schemas.decode import PassedOver, Rejected
 from schemas.event import InboundEvent
+from schemas.json_codec import dump_json
 from schemas.timestamps import format_rfc3339, is_rfc3339, parse_rfc3339
 
 Place = tuple[str, int]
@@ -102,7 +102,7 @@ class Selection:
             *(_said(bound) for bound in (self.begin, self.end)),
             *(sorted(some) for some in (self.orgs, self.event_ids, self.sources)),
         ]
-        return UUID(bytes=sha256(json.dumps(said).encode()).digest()[:16])
+        return UUID(bytes=sha256(dump_json(said)).digest()[:16])
 
 
 def read_bound(option: str, given: Sequence[str]) -> Bound:

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,8 +124,6 @@ class Replays:
 
 
 @pytest.fixture
-async def replays(
-    kafka_address: str, database: Database, topic_factory: TopicFactory
-) -> AsyncIterator[Replays]:
+async def replays(kafka_address: str, database: Database, topic_factory: TopicFactory) -> Replays:
     (topic,) = await topic_factory.create(f"in-{uuid.uuid4().hex[:6]}", partitions=3)
-    yield Replays(kafka_address, database, topic)
+    return Replays(kafka_address, database, topic)

@@ -92,7 +92,7 @@ async def test_a_topic_made_anew_is_read_from_its_beginning(replays: Replays) ->
         async with asyncio.timeout(20):
             while replays.topic in await admin.list_topics():  # noqa: ASYNC110 - the broker's own pace
                 await asyncio.sleep(0.1)
-            while (await admin.create_topics([NewTopic(replays.topic, 3, 1)])).topic_errors[0][1]:
+            while (await admin.create_topics([NewTopic(replays.topic, 3, 1)])).topic_errors[0][1]:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
     finally:
         await admin.close()
