@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from consumer.cli.arguments import org_id_argument, since_option, until_option
-from consumer.cli.command import CommandFailed, asynchronous, database_of_environment
+from consumer.cli.command import asynchronous, database_of_environment, no_organization
 from consumer.cli.ledger_csv import print_csv
 from consumer.cli.output import complain, json_option, print_json, print_json_list, print_table, say
 from consumer.cli.paging import MOST, limit_option, paged
@@ -66,7 +66,7 @@ async def show(
         async with database.reading() as tx:
             state = (await organizations.read(tx, [org_id])).get(org_id)
         if state is None or state.status is OrgStatus.UNKNOWN:
-            raise CommandFailed(f"there is no organization {org_id!r}")
+            raise no_organization(org_id)
         read = functools.partial(read_told, org_id=org_id, since=since, until=until)
         place = attrgetter("entry.entry")
         if as_csv or as_json:

@@ -11,7 +11,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.cli.arguments import Identifier, org_id_argument
-from consumer.cli.command import CommandFailed, asynchronous, database_of_environment
+from consumer.cli.command import CommandFailed, asynchronous, database_of_environment, no_organization
 from consumer.cli.output import (
     json_option,
     print_facts,
@@ -142,7 +142,7 @@ async def show(org_id: str, limit: int | None, after: int, *, as_json: bool) -> 
         async with database.reading() as tx:
             view = await find_organization(tx, org_id)
             if view is None:
-                raise CommandFailed(await _absence(tx, org_id))
+                raise await _absence(tx, org_id)
         read = functools.partial(inbox.waiting_of, org_id=org_id)
         place = attrgetter("inbox_id")
         if as_json:
@@ -240,13 +240,15 @@ def _why(summary: FailedSummary) -> str | None:
     return None if why is None else why.line
 
 
-async def _absence(tx: AsyncConnection, org_id: str) -> str:
+async def _absence(tx: AsyncConnection, org_id: str) -> CommandFailed:
     first = await inbox.waiting_of(tx, org_id, limit=1)
     if not first:
-        return f"there is no organization {org_id!r}"
+        return no_organization(org_id)
     waiting = await inbox.count_waiting(tx, org_id)
     until = f", the first until {due(first[0])}" if first[0].due_at is not None else ""
-    return f"there is no organization {org_id!r}; {waiting} event(s) wait for its org.created{until}"
+    return CommandFailed(
+        f"there is no organization {org_id!r}; {waiting} event(s) wait for its org.created{until}"
+    )
 
 
 def _state_document(state: OrgState) -> dict[str, object]:

@@ -33,6 +33,10 @@ from tests.integration.cli.conftest import (
 
 AT = format_rfc3339(NOW)
 
+LISTED = "`quartermaster org list` shows which there are"
+
+NAMED = "`quartermaster org show` names its users and what waits"
+
 Write = Callable[[Callable[[AsyncConnection], Awaitable[Any]]], Any]
 
 
@@ -446,11 +450,21 @@ def test_rotation_encrypts_under_the_first_key(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("org", "show", "nobody"), "there is no organization 'nobody'"),
-        (("ledger", "show", "nobody"), "there is no organization 'nobody'"),
+        (("org", "show", "nobody"), f"there is no organization 'nobody': {LISTED}"),
+        (("ledger", "show", "nobody"), f"there is no organization 'nobody': {LISTED}"),
         (("job", "show", "acme", "job-0"), "there is no job 'job-0' of organization 'acme'"),
-        (("keys", "show", "nobody"), "there is no active organization 'nobody'"),
-        (("keys", "show", "acme", "bob"), "there is no key of user 'bob' in organization 'acme'"),
+        (
+            ("job", "show", "nobody", "j"),
+            "there is no job 'j' of organization 'nobody', nor any organization of that id",
+        ),
+        (
+            ("keys", "show", "nobody"),
+            "there is no active organization 'nobody': `quartermaster org list` shows all and their status",
+        ),
+        (
+            ("keys", "show", "acme", "bob"),
+            "there is no key of user 'bob' in organization 'acme': " + NAMED,
+        ),
     ],
 )
 @pytest.mark.parametrize("as_json", [(), ("--json",)])

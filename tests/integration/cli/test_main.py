@@ -135,3 +135,47 @@ def test_python_m_consumer_is_the_same(tmp_path: Path) -> None:
     assert (
         done.stderr == "Error: there is no database quartermaster.db: run `quartermaster db upgrade` first\n"
     )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_its_script(quartermaster: Quartermaster, shell: str) -> None:
+    script = quartermaster("completion", shell).out
+    assert f"_QUARTERMASTER_COMPLETE={shell}_complete" in script
+    assert quartermaster("completion", shell, "--json").json == {
+        "shell": shell,
+        "script": script.removesuffix("\n"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["d"], ["demo", "doctor", "dead-letters", "db"]),
+        (["dead-letters", "re"], ["redrive"]),
+        (["dead-letters", "list", "--reason", "inv"], ["invalid_json", "invalid_envelope", "invalid_data"]),
+        (["ledger", "show", "--un"], ["--until"]),
+    ],
+)
+def test_bash_completes_commands_options_and_values(
+    quartermaster: Quartermaster, tmp_path: Path, typed: list[str], offered: list[str]
+) -> None:
+    (tmp_path / "script").write_text(quartermaster("completion", "bash").out)
+    asked = (
+        'source ./script; COMP_WORDS=(quartermaster "$@"); COMP_CWORD=$#;'
+        ' _quartermaster_completion "$PROGRAM"; printf \'%s\\n\' "${COMPREPLY[@]}"'
+    )
+    program = tmp_path / "quartermaster"
+    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m consumer \"$@\"\n")
+    program.chmod(0o755)
+
+    done = subprocess.run(
+        ["bash", "-c", asked, "bash", *typed],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "PROGRAM": str(program)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert done.stdout.split() == offered
