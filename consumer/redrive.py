@@ -8,6 +8,7 @@ the transaction that takes it. One that is still bad stays as it is, and no seco
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -132,7 +133,13 @@ async def batches(
         if not numbers:
             return
         after = numbers[-1]
-        yield letters
+        # Those of one batch are numbered by their digests; their jobs are to be judged as they stood.
+        yield sorted(letters, key=_as_received)
+
+
+def _as_received(stored: StoredDeadLetter) -> tuple[datetime, str, int, int]:
+    letter = stored.letter
+    return letter.dead_lettered_at, letter.topic, letter.partition, letter.offset
 
 
 def _as_many_as_fit(listed: Sequence[tuple[int, int]], room: int) -> list[int]:

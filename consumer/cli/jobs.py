@@ -104,18 +104,15 @@ async def show(org_id: str, job_id: str, limit: int, after: int, *, as_json: boo
             }
         )
         return
-    print_facts(
-        [
-            ("organization", org_id),
-            ("job", job_id),
-            ("transaction", transaction_id or "not charged"),
-            ("credits", price),
-        ]
-    )
+    facts: list[tuple[str, object]] = [
+        ("organization", org_id),
+        ("job", job_id),
+        ("transaction", transaction_id or "not charged"),
+        ("credits", price),
+    ]
     if charge is not None:
-        print_facts(
-            [("charged at", format_rfc3339(charge.created_at)), ("balance after", charge.balance_after)]
-        )
+        facts += [("charged at", format_rfc3339(charge.created_at)), ("balance after", charge.balance_after)]
+    print_facts(facts)
     _print_events(events)
     if more is not None:
         say(f"... and more: --after {more} goes on")

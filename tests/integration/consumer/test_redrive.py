@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer import redrive as redriving
-from consumer.ingest.batch import Applied, Received, apply_batch, dead_letter_of
+from consumer.ingest.batch import Applied, Received, RejectedRecord, apply_batch, dead_letter_of
 from consumer.redrive import Candidate, Fate, Redriver, batches, candidate, foresee, known_to
 from schemas.dead_letters import DeadLetterReason
 from schemas.decode import IncomingRecord, Rejected
@@ -306,6 +306,20 @@ async def test_batches_hold_as_much_as_is_allowed_and_each_letter_once(database:
     # Key, value and the headers' version byte: 6 bytes each, the large one alone in its batch.
     assert [len(some) for some in found] == [5, 2, 1, 1]
     assert [some async for some in batches(database, Wanted(topic="none"))] == []
+
+
+async def test_letters_of_one_batch_of_ingest_come_in_the_order_of_their_records(database: Database) -> None:
+    refused = [RejectedRecord(Rejected(DeadLetterReason.INVALID_JSON, "?"), record_at(n)) for n in range(30)]
+    await ingest(database, rejected=refused)
+
+    [letters] = [some async for some in batches(database, OPEN)]
+
+    assert [one.letter.offset for one in letters] == list(range(30))
+    assert [one.dead_letter_id for one in letters] != sorted(one.dead_letter_id for one in letters)
+
+
+def record_at(offset: int) -> IncomingRecord:
+    return IncomingRecord("in", 0, offset, 0, b"acme", b"?", ())
 
 
 async def test_what_is_foreseen_is_what_comes(database: Database) -> None:
