@@ -2,12 +2,14 @@
 
 import csv
 import io
+import sys
 from collections.abc import AsyncIterable
 from typing import Final
 
 import click
 
 from consumer.cli.told_entries import ToldEntry
+from consumer.harmless import replaced
 from schemas.timestamps import format_rfc3339
 
 _COLUMNS: Final = (
@@ -64,6 +66,8 @@ def as_text(text: str | None) -> str | None:
 
 def _print_line(cells: tuple[object, ...]) -> None:
     line = io.StringIO()
+    if sys.stdout.isatty():
+        cells = tuple(replaced(cell) if isinstance(cell, str) else cell for cell in cells)
     csv.writer(line, lineterminator="\r\n").writerow(cells)
     # As bytes: a text stream of some systems would write another line end.
     click.echo(line.getvalue().encode(), nl=False)
