@@ -17,6 +17,7 @@ SUITES: dict[str, Callable[[int], Awaitable[list[Measured]]]] = {
     "decoding": decoding.measure,
     "ingest": ingest.measure,
     "replay": replay.measure,
+    "replay-known": replay.measure_known,
 }
 
 

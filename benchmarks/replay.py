@@ -13,19 +13,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 from cryptography.fernet import Fernet
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from benchmarks import ingest
 from benchmarks.report import Measured
-from benchmarks.samples import job_value, org_id
+from benchmarks.samples import job_record, job_value, org_id
 from consumer.garbage import garbage_rarely
 from consumer.ingest.client import make_consumer
 from consumer.ingest.records import decode_all
 from producers.kafka_client import KafkaConnection, partition_of
+from schemas.decode import decode
+from schemas.event import InboundEvent
+from storage import identities
 from storage.database import Database
 from storage.tables import ledger_entries, outbox, outcomes
 
@@ -64,6 +69,39 @@ async def measure(events: int) -> list[Measured]:
                     Measured(f"{name}: dry run over known events{_peak(looked)}", events, looked.seconds),
                 ]
     return measured
+
+
+async def measure_known(events: int) -> list[Measured]:
+    """Compare reading and checking alone with replays of what is known, for great numbers of events."""
+    async with ingest.kafka() as address:
+        topic = await filled(address, events)
+        measured = [Measured("bare: getmany and decode", events, await _bare(address, topic, events))]
+        for name, url in await ingest.databases():
+            async with ingest.books(url) as database:
+                await _make_known(database, events)
+                before = await _counts(database)
+                known = await replayed(environment(address, database), topic)
+                assert known.said["duplicate"] == events, known.said
+                assert await _counts(database) == before
+                measured.append(
+                    Measured(f"{name}: replay of known events{_peak(known)}", events, known.seconds)
+                )
+    return measured
+
+
+async def _make_known(database: Database, events: int) -> None:
+    """Register the events without their effects, which a replay of what is known never looks at."""
+    for start in range(0, events, WINDOW):
+        pairs = []
+        for number in range(start, min(start + WINDOW, events)):
+            event = decode(job_record(number), max_bytes=524_288)
+            assert isinstance(event, InboundEvent)
+            pairs.append((event.identity, event.fingerprint))
+
+        async def work(tx: AsyncConnection, pairs: list[tuple[UUID, bytes]] = pairs) -> object:
+            return await identities.register(tx, pairs)
+
+        await database.run(work)
 
 
 def _peak(ended: Ended) -> str:
@@ -142,9 +180,9 @@ async def filled(address: str, events: int, *, first: int = 0) -> str:
 
 
 @asynccontextmanager
-async def producing(address: str) -> AsyncIterator[AIOKafkaProducer]:
-    """Give a producer that gathers what it sends."""
-    producer = AIOKafkaProducer(bootstrap_servers=address, linger_ms=20, max_batch_size=256 * 1024)
+async def producing(address: str, *, linger_ms: int = 20) -> AsyncIterator[AIOKafkaProducer]:
+    """Give a producer that gathers what it sends for `linger_ms`."""
+    producer = AIOKafkaProducer(bootstrap_servers=address, linger_ms=linger_ms, max_batch_size=256 * 1024)
     await producer.start()
     try:
         yield producer
