@@ -10,12 +10,14 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 
-from benchmarks import decoding, ingest
+from benchmarks import decoding, ingest, replay
 from benchmarks.report import Measured
 
 SUITES: dict[str, Callable[[int], Awaitable[list[Measured]]]] = {
     "decoding": decoding.measure,
     "ingest": ingest.measure,
+    "replay": replay.measure,
+    "replay-known": replay.measure_known,
 }
 
 

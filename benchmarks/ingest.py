@@ -49,9 +49,9 @@ ONE_AT_A_TIME = 1_000
 
 async def measure(events: int) -> list[Measured]:
     """Compare reading alone, our books, our books with outcomes out, and one event a transaction."""
-    async with _kafka() as address:
+    async with kafka() as address:
         measured = [Measured("bare: fetch, decode, commit the offsets", events, await _bare(address, events))]
-        for name, url in await _databases():
+        for name, url in await databases():
             measured += [
                 Measured(f"{name}: into the books", events, await _ours(address, url, events, relay=False)),
                 Measured(
@@ -83,8 +83,8 @@ async def _bare(address: str, events: int) -> float:
 
 async def _ours(address: str, url: str, events: int, *, relay: bool) -> float:
     topic = await _filled(address, events)
-    outcomes = await _create(address, f"outcomes.{uuid.uuid4().hex[:8]}")
-    async with _books(url) as database, _consumer(address, topic) as consumer:
+    outcomes = await create(address, f"outcomes.{uuid.uuid4().hex[:8]}")
+    async with books(url) as database, _consumer(address, topic) as consumer:
         stop, applied_all = asyncio.Event(), asyncio.Event()
         seen = 0
         out = Relay(
@@ -126,7 +126,7 @@ async def _ours(address: str, url: str, events: int, *, relay: bool) -> float:
 
 async def _one_at_a_time(address: str, url: str, events: int) -> float:
     topic = await _filled(address, events)
-    async with _books(url) as database, _consumer(address, topic) as consumer:
+    async with books(url) as database, _consumer(address, topic) as consumer:
         start, seen = time.perf_counter(), 0
         while seen < events:
             for partition, records in (await consumer.getmany(timeout_ms=200, max_records=1000)).items():
@@ -155,7 +155,7 @@ def _is_real() -> bool:
 
 
 @asynccontextmanager
-async def _kafka() -> AsyncIterator[str]:
+async def kafka() -> AsyncIterator[str]:
     if _is_real():
         yield os.environ["QM_TEST_KAFKA"]
         return
@@ -163,7 +163,7 @@ async def _kafka() -> AsyncIterator[str]:
         yield broker.connection.bootstrap_servers
 
 
-async def _databases() -> list[tuple[str, str]]:
+async def databases() -> list[tuple[str, str]]:
     found = [("SQLite", "sqlite")]
     if server := os.environ.get("QM_TEST_POSTGRES"):
         found.append(("PostgreSQL", server))
@@ -171,7 +171,7 @@ async def _databases() -> list[tuple[str, str]]:
 
 
 @asynccontextmanager
-async def _books(url: str) -> AsyncIterator[Database]:
+async def books(url: str) -> AsyncIterator[Database]:
     """Give a database of its own in which every organization is active."""
     async with _fresh(url) as fresh:
         database = await Database.connect(fresh)
@@ -259,7 +259,7 @@ async def _pending(database: Database) -> int:
         return await outbox.count_pending(tx)
 
 
-async def _create(address: str, topic: str) -> str:
+async def create(address: str, topic: str) -> str:
     admin = AIOKafkaAdminClient(bootstrap_servers=address)
     await admin.start()
     try:
@@ -270,7 +270,7 @@ async def _create(address: str, topic: str) -> str:
 
 
 async def _filled(address: str, events: int) -> str:
-    topic = await _create(address, f"jobs.{uuid.uuid4().hex[:8]}")
+    topic = await create(address, f"jobs.{uuid.uuid4().hex[:8]}")
     producer = AIOKafkaProducer(bootstrap_servers=address, linger_ms=20, max_batch_size=256 * 1024)
     await producer.start()
     try:

@@ -1,5 +1,6 @@
 """What is settled already, told by a look: only the rest is worth a transaction that writes."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from consumer.replay.tally import Tally
 from schemas.dead_letters import dead_letter_digest
 from schemas.decode import PassedOver
 from schemas.event import InboundEvent
+from schemas.events import EventType
 from storage import dead_letters, identities
 
 
@@ -55,7 +57,7 @@ def sift(batch: Sequence[Decoded], known: Known) -> Sifted:
     A record that became a dead letter before is one for good, whatever became of the event it bears.
     """
     sifted = Sifted()
-    tally, duplicates = sifted.tally, sifted.tally.duplicate
+    tally, duplicates = sifted.tally, list[EventType]()
     fingerprints, dead = known.fingerprints, known.dead
     for one in batch:
         meaning = one.meaning
@@ -63,11 +65,12 @@ def sift(batch: Sequence[Decoded], known: Known) -> Sifted:
             tally.passed_over(meaning)
         elif _is_duplicate(one, fingerprints):
             assert isinstance(meaning, InboundEvent)
-            duplicates[meaning.type.value] += 1
+            duplicates.append(meaning.type)
         elif dead and _digest(one) in dead:
             tally.invalid_before(one)
         else:
             sifted.rest.append(one)
+    tally.duplicate.update({type_.value: count for type_, count in Counter(duplicates).items()})
     return sifted
 
 

@@ -175,6 +175,21 @@ async def yesterdays_backup(desk: Desk) -> None:
     await desk.sent_and_decided(("user.joined", "evt-8", {"org_id": "acme", "user_id": "eve"}))
 
 
+async def a_lost_database(desk: Desk) -> None:
+    """Two credits from the start and an operator's grant, three jobs charged, and then no database."""
+    await desk.run_ready()
+    founding = {"org_id": "acme", "name": "Acme", "owner_user_id": "ann", "initial_credits": 2}
+    await desk.sent_and_decided(("org.created", "evt-1", founding))
+    await desk.sent_and_decided(("user.joined", "evt-2", {"org_id": "acme", "user_id": "bob"}))
+    grant = ("--reason", "invoice 2026-118", "--id", "invoice-2026-118")
+    await desk.command("credits", "add", "acme", "500", *grant)
+    for number in range(1, 4):
+        await desk.job(number)
+    await desk.stop_all()
+    for file in desk.folder.glob(f"{DATABASE}*"):
+        file.unlink()
+
+
 async def an_older_version(desk: Desk) -> None:
     database = await Database.connect(desk.database_url)
 
@@ -206,6 +221,7 @@ PREPARED: Final[Mapping[str, tuple[Step, Mapping[str, str]]]] = {
     "Wrong credits were booked": (running, {}),
     "A key has leaked": (running, {}),
     "The database was restored from yesterday's backup": (yesterdays_backup, {}),
+    "The database is lost: back-fill from nothing": (a_lost_database, {}),
     "A topic kept its records too briefly": (running, {}),
     "Upgrading to a new version": (an_older_version, {}),
     "Proving the books": (running, {}),

@@ -91,6 +91,15 @@ async def prepare(url: str, credits_: int) -> None:
         await database.close()
 
 
+async def dump(database: Database) -> dict[str, list[str]]:
+    """Give every row of every table."""
+    async with database.reading() as tx:
+        return {
+            name: sorted(map(repr, await tx.execute(select(table))))
+            for name, table in tables.metadata.tables.items()
+        }
+
+
 async def books(url: str) -> dict[str, Any]:
     """Give everything in the books but for when it was decided, and in which order between organizations."""
     t = tables

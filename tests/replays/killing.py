@@ -64,7 +64,7 @@ async def replay_killed(
     say: Callable[[str], None] = lambda _: None,
 ) -> Killed:
     """Run a replay, kill it at random points of its way, and again, then let it end."""
-    points = sorted(random.randrange(1, int(events * 0.95)) for _ in range(kills))
+    points = sorted(random.randrange(1, int(events * 0.85)) for _ in range(kills))
     after: list[int] = []
     for point in points:
         process = await _begin(env, topic, *more)

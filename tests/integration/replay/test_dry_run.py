@@ -18,7 +18,7 @@ from storage import tables
 from storage.database import Database
 from tests.integration.consumer.ingest.events import NOW, POLICY, activate, state_of
 from tests.integration.replay.conftest import Replays, founded, job, value
-from tests.replays.history import mixed
+from tests.replays.history import dump, mixed
 
 FIGURES = ("new", "duplicate", "conflict", "invalid", "unknown")
 
@@ -48,14 +48,6 @@ async def forecast(
     finally:
         await database.close()
         await consumer.stop()
-
-
-async def dump(database: Database) -> dict[str, list[Any]]:
-    async with database.reading() as tx:
-        return {
-            name: sorted(map(repr, await tx.execute(select(table))))
-            for name, table in tables.metadata.tables.items()
-        }
 
 
 async def charges(database: Database) -> Mapping[str, int]:
