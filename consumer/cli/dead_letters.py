@@ -15,7 +15,7 @@ import click
 from consumer.cli.command import CommandFailed, asynchronous, database_of_environment
 from consumer.cli.letter_filters import letter_filters
 from consumer.cli.letter_view import letter_document, listed_document, print_letter, print_letters
-from consumer.cli.output import json_option, print_json, print_json_list, print_table, say
+from consumer.cli.output import brief, json_option, print_json, print_json_list, print_table, say
 from consumer.cli.paging import MOST, limit_option, paged
 from consumer.cli.redrive import redrive, stored_letter
 from consumer.harmless import escaped
@@ -159,7 +159,7 @@ async def _print_counts(database: Database, wanted: Wanted, *, as_json: bool) ->
         return
     print_table(
         ("reason", "topic", "count", "oldest"),
-        [(one.reason, one.topic, one.count, format_rfc3339(one.oldest)) for one in counted],
+        [(one.reason, one.topic, one.count, brief(one.oldest)) for one in counted],
     )
     say(f"{sum(one.count for one in counted)} in all")
 

@@ -2,7 +2,9 @@
 
 # ruff: noqa: D301 - click reads \b itself: the lines below it stay as they are
 
-from dataclasses import dataclass, replace
+import shlex
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -11,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.cli.arguments import Identifier, org_id_argument
 from consumer.cli.command import CommandFailed, asynchronous, database_of_environment
-from consumer.cli.output import json_option, print_facts, print_json, print_table, say
+from consumer.cli.output import brief, json_option, print_facts, print_json, print_table, say
 from consumer.cli.paging import MOST
-from consumer.cli.waiting import due, failing, waits_for
+from consumer.cli.waiting import failing, waits_for
 from schemas.json_codec import parse_trusted_json
 from schemas.outcomes import OutcomeType
 from schemas.timestamps import format_rfc3339
@@ -36,19 +38,23 @@ class JobEvent:
     id: str
     status: str
     outcome: str | None = None
-    decided_at: str | None = None
+    decided_at: datetime | None = None
     outcome_id: UUID | None = None
     round: int = 1
     origin: str | None = None
     reason: str | None = None
     waits_for: str | None = None
-    since: str | None = None
-    due_at: str | None = None
+    since: datetime | None = None
+    due_at: datetime | None = None
     can_be_retried: bool = False
 
     def document(self) -> dict[str, object]:
         """Return the JSON form."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        members: dict[str, object] = {}
+        for member in fields(self):
+            value = getattr(self, member.name)
+            members[member.name] = format_rfc3339(value) if isinstance(value, datetime) else value
+        return members
 
 
 @click.group("job")
@@ -111,17 +117,16 @@ async def show(org_id: str, job_id: str, limit: int, after: int, *, as_json: boo
         ("credits", price),
     ]
     if charge is not None:
-        facts += [("charged at", format_rfc3339(charge.created_at)), ("balance after", charge.balance_after)]
+        facts += [("charged at", brief(charge.created_at)), ("balance after", charge.balance_after)]
     print_facts(facts)
     _print_events(events)
     if more is not None:
         say(f"... and more: --after {more} goes on")
-    if any(event.can_be_retried for event in events):
-        say("")
-        say(
-            "A refused charge is tried again with: quartermaster replay --retry-failed"
-            f" --org {org_id} --event-id ID --reason REASON"
-        )
+    for event in events:
+        if event.can_be_retried:
+            words = ("--org", org_id, "--event-id", event.id, "--reason", str(event.reason))
+            say("")
+            say(f"To have it tried again: quartermaster replay --retry-failed {shlex.join(words)}")
 
 
 def _print_events(events: list[JobEvent]) -> None:
@@ -136,10 +141,10 @@ def _print_events(events: list[JobEvent]) -> None:
                 event.id,
                 event.status,
                 event.outcome or "(waiting)",
-                event.decided_at,
+                brief(event.decided_at),
                 event.round,
                 event.reason if event.waits_for is None else f"waits for {event.waits_for}",
-                event.due_at,
+                brief(event.due_at),
             )
             for event in events
         ],
@@ -167,7 +172,7 @@ def _decided(stored: StoredOutcome) -> JobEvent:
         id=envelope["causationid"],
         status=envelope["data"]["status"],
         outcome=stored.type,
-        decided_at=format_rfc3339(stored.decided_at),
+        decided_at=stored.decided_at,
         outcome_id=stored.outcome_id,
         round=stored.round,
         origin=envelope["origin"],
@@ -188,8 +193,8 @@ def _with_row(event: JobEvent, row: InboxRow) -> JobEvent:
     return replace(
         event,
         waits_for=waits_for(row),
-        since=format_rfc3339(row.stored_at),
-        due_at=due(row),
+        since=row.stored_at,
+        due_at=row.due_at,
         round=row.round,
         origin=row.origin,
     )

@@ -13,7 +13,7 @@ import click
 from consumer.cli.arguments import org_id_argument, since_option, until_option
 from consumer.cli.command import asynchronous, database_of_environment, no_organization
 from consumer.cli.ledger_csv import print_csv
-from consumer.cli.output import complain, json_option, print_json, print_json_list, print_table, say
+from consumer.cli.output import brief, complain, json_option, print_json, print_json_list, print_table, say
 from consumer.cli.paging import MOST, limit_option, paged
 from consumer.cli.told_entries import ToldEntry, read_told
 from schemas.timestamps import format_rfc3339
@@ -170,5 +170,5 @@ def _cells(entry: LedgerEntry) -> tuple[object, ...]:
         entry.sequence,
         entry.job_id or entry.reason,
         entry.transaction_id,
-        format_rfc3339(entry.created_at),
+        brief(entry.created_at),
     )

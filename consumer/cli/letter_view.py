@@ -8,7 +8,7 @@ from typing import Final
 import click
 import orjson
 
-from consumer.cli.output import print_facts, print_table, say
+from consumer.cli.output import brief, print_facts, print_table, say
 from consumer.harmless import escaped
 from schemas.json_codec import InvalidJson, decimal_text, parse_json
 from schemas.timestamps import format_rfc3339, from_kafka_ms
@@ -52,8 +52,8 @@ def print_letters(letters: Sequence[ListedDeadLetter]) -> None:
                 one.topic,
                 one.partition,
                 one.offset,
-                format_rfc3339(one.dead_lettered_at),
-                None if one.redriven_at is None else format_rfc3339(one.redriven_at),
+                brief(one.dead_lettered_at),
+                brief(one.redriven_at),
             )
             for one in letters
         ],
@@ -94,13 +94,13 @@ def print_letter(stored: StoredDeadLetter, *, full: bool) -> None:
         ("topic", letter.topic),
         ("partition", letter.partition),
         ("offset", letter.offset),
-        ("record time", format_rfc3339(from_kafka_ms(letter.timestamp_ms))),
+        ("record time", brief(from_kafka_ms(letter.timestamp_ms))),
         ("key", _in_a_line(letter.key)),
         ("event type", letter.event_type),
         ("event source", letter.event_source),
         ("event id", letter.event_id),
-        ("dead since", format_rfc3339(letter.dead_lettered_at)),
-        ("sent through", "not yet" if stored.redriven_at is None else format_rfc3339(stored.redriven_at)),
+        ("dead since", brief(letter.dead_lettered_at)),
+        ("sent through", brief(stored.redriven_at) or "not yet"),
     ]
     print_facts(facts)
     if letter.headers:

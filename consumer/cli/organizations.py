@@ -3,6 +3,7 @@
 # ruff: noqa: D301 - click reads \b itself: the lines below it stay as they are
 
 import functools
+import shlex
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from consumer.cli.arguments import Identifier, org_id_argument
 from consumer.cli.command import CommandFailed, asynchronous, database_of_environment, no_organization
 from consumer.cli.output import (
+    brief,
     json_option,
     print_facts,
     print_json_list,
@@ -21,7 +23,7 @@ from consumer.cli.output import (
     say,
 )
 from consumer.cli.paging import MOST, limit_option, paged
-from consumer.cli.waiting import due, failed_document, failing, named, waiting_document, waits_for
+from consumer.cli.waiting import failed_document, failing, named, waiting_document, waits_for
 from schemas.timestamps import format_rfc3339
 from storage import inbox, ledger, members, organizations
 from storage.inbox import FailedSummary, InboxRow
@@ -108,7 +110,7 @@ async def list_(status: str | None, limit: int | None, after: str | None, *, as_
                 one.status,
                 one.balance,
                 one.waiting_jobs,
-                None if one.failed_at is None else format_rfc3339(one.failed_at),
+                brief(one.failed_at),
             )
             for one in found[:limit]
         ],
@@ -179,7 +181,7 @@ def print_organization(view: OrganizationView) -> None:
     profile = view.profile
     facts: list[tuple[str, object]] = [("organization", view.state.org_id), ("status", view.state.status)]
     if view.state.failed_at is not None:
-        facts.append(("failed at", format_rfc3339(view.state.failed_at)))
+        facts.append(("failed at", brief(view.state.failed_at)))
     if profile is not None:
         facts += [
             ("name", profile.name),
@@ -204,7 +206,7 @@ def print_organization(view: OrganizationView) -> None:
         print_table(
             ("failed", "count", "why", "oldest since"),
             [
-                (summary.type, summary.count, _why(summary), format_rfc3339(summary.oldest_since))
+                (summary.type, summary.count, _why(summary), brief(summary.oldest_since))
                 for summary in view.failed
             ],
         )
@@ -220,8 +222,8 @@ def _print_waiting(rows: list[InboxRow], shown: int, view: OrganizationView) -> 
                     row.type,
                     *named(row),
                     waits_for(row),
-                    format_rfc3339(row.stored_at),
-                    due(row),
+                    brief(row.stored_at),
+                    brief(row.due_at),
                     row.attempts,
                     None if (last := failing(row.failure)) is None else last.line,
                 )
@@ -232,7 +234,8 @@ def _print_waiting(rows: list[InboxRow], shown: int, view: OrganizationView) -> 
             say(f"... of {view.waiting} that wait: --after {rows[shown - 1].inbox_id} goes on")
     if view.failed:
         say("")
-        say(f"Once the cause is mended: quartermaster replay --retry-failed --org {view.state.org_id}")
+        org_id = shlex.quote(view.state.org_id)
+        say(f"Once the cause is mended: quartermaster replay --retry-failed --org {org_id}")
 
 
 def _why(summary: FailedSummary) -> str | None:
@@ -245,7 +248,7 @@ async def _absence(tx: AsyncConnection, org_id: str) -> CommandFailed:
     if not first:
         return no_organization(org_id)
     waiting = await inbox.count_waiting(tx, org_id)
-    until = f", the first until {due(first[0])}" if first[0].due_at is not None else ""
+    until = f", the first until {brief(first[0].due_at)}" if first[0].due_at is not None else ""
     return CommandFailed(
         f"there is no organization {org_id!r}; {waiting} event(s) wait for its org.created{until}"
     )

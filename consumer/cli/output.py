@@ -3,6 +3,7 @@
 import sys
 import textwrap
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import click
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consumer.harmless import in_json, replaced
+from schemas.timestamps import format_rfc3339
 
 _WIDE: Final = 240
 
@@ -95,6 +97,11 @@ def print_facts(facts: Sequence[tuple[str, object]]) -> None:
     for name, value in facts:
         shown = "-" if value is None or value == "" else str(value)
         console().print(Text(f"{name.ljust(width)}  ", style="bold").append(visible(shown)))
+
+
+def brief(moment: datetime | None) -> str | None:
+    """Say when, to the second: enough for people, and tables stay narrow. Programs get all of it."""
+    return None if moment is None else format_rfc3339(moment.replace(microsecond=0)).replace(".000000", "")
 
 
 def visible(text: str) -> Text:

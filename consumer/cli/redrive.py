@@ -12,14 +12,13 @@ import click
 
 from consumer.cli.command import CommandFailed, asynchronous, opened_database
 from consumer.cli.letter_filters import letter_filters
-from consumer.cli.output import complain, json_option, print_json, say
+from consumer.cli.output import brief, complain, json_option, print_json, say
 from consumer.cli.paging import MOST
 from consumer.cli.progress import shown_progress
 from consumer.ingest.judging import IngestPolicy
 from consumer.redrive import Candidate, Fate, Fated, Redriver, batches, candidate, foresee, known_to
 from consumer.settings import Settings, load_settings
 from schemas.event import InboundEvent
-from schemas.timestamps import format_rfc3339
 from storage import dead_letters
 from storage.database import Database, DatabaseUnavailable
 from storage.dead_letters import StoredDeadLetter, Wanted
@@ -145,7 +144,7 @@ async def _redrive_one(
     stored = await stored_letter(database, number)
     if stored.redriven_at is not None:
         raise CommandFailed(
-            f"dead letter {number} was sent through again at {format_rfc3339(stored.redriven_at)}:"
+            f"dead letter {number} was sent through again at {brief(stored.redriven_at)}:"
             " it is not sent a second time"
         )
     one = candidate(stored, max_bytes=settings.max_event_bytes, value=value)

@@ -52,11 +52,6 @@ def waits_for(row: InboxRow) -> str:
     return _WAITS_FOR[row.reason]
 
 
-def due(row: InboxRow) -> str | None:
-    """Return until when an event waits at the longest, or when it is tried next; None: no time is set."""
-    return None if row.due_at is None else format_rfc3339(row.due_at)
-
-
 def waiting_document(row: InboxRow) -> dict[str, object]:
     """Return the JSON form of an event that waits."""
     source, id_ = named(row)
@@ -67,7 +62,7 @@ def waiting_document(row: InboxRow) -> dict[str, object]:
         "id": id_,
         "reason": row.reason,
         "since": format_rfc3339(row.stored_at),
-        "due_at": due(row),
+        "due_at": None if row.due_at is None else format_rfc3339(row.due_at),
         "subject": row.subject or None,
         "round": row.round,
         "attempts": row.attempts,

@@ -217,8 +217,8 @@ def test_all_are_sent_through_and_what_is_still_bad_stays(quartermaster: Quarter
         "gone": 0,
         "bad": [
             {"id": 1, "reason": "invalid_data", "error": answer.json["bad"][0]["error"]},
-            {"id": 2, "reason": "invalid_json", "error": answer.json["bad"][1]["error"]},
-            {"id": 3, "reason": "invalid_json", "error": answer.json["bad"][2]["error"]},
+            {"id": 3, "reason": "invalid_json", "error": answer.json["bad"][1]["error"]},
+            {"id": 2, "reason": "invalid_json", "error": answer.json["bad"][2]["error"]},
         ],
     }
     assert ids(quartermaster, "--all") == [1, 2, 3, 4]
