@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Integer, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Integer, Select, and_, case, exists, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.transactions import charge_id
@@ -132,12 +132,39 @@ async def entries_of(
     """
     columns = ledger_entries.c
     query = select(*_entry_columns).where(columns.org_id == org_id, columns.entry > after)
-    if since is not None:
-        query = query.where(columns.created_at >= since)
-    if until is not None:
-        query = query.where(columns.created_at < until)
-    query = query.order_by(columns.entry).limit(limit)
+    query = _booked(query, since, until).order_by(columns.entry).limit(limit)
     return [_entry(row) for row in await tx.execute(query)]
+
+
+async def entries_of_all(
+    tx: AsyncConnection,
+    *,
+    after: tuple[str, int] = ("", 0),
+    limit: int,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[LedgerEntry]:
+    """The first `limit` entries of all organizations beyond one (organization, number), in that order.
+
+    Args:
+        tx: The transaction.
+        after: The organization and number beyond which they begin.
+        limit: How many at most.
+        since: Only those booked at or after this.
+        until: Only those booked before this.
+    """
+    columns = ledger_entries.c
+    query = select(*_entry_columns).where(tuple_(columns.org_id, columns.entry) > tuple_(*after))
+    query = _booked(query, since, until).order_by(columns.org_id, columns.entry).limit(limit)
+    return [_entry(row) for row in await tx.execute(query)]
+
+
+def _booked(query: Select[Any], since: datetime | None, until: datetime | None) -> Select[Any]:
+    if since is not None:
+        query = query.where(ledger_entries.c.created_at >= since)
+    if until is not None:
+        query = query.where(ledger_entries.c.created_at < until)
+    return query
 
 
 async def totals(tx: AsyncConnection, org_id: str) -> tuple[int, int]:

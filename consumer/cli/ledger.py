@@ -1,21 +1,21 @@
-"""`quartermaster ledger show` and `ledger verify`: the books, and the proof that they balance."""
+"""`quartermaster ledger show`, `export` and `verify`: the books, and the proof that they balance."""
 
 # ruff: noqa: D301 - click reads \b itself: the lines below it stay as they are
 
-import functools
 from collections.abc import Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Final
 
 import click
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.cli.arguments import org_id_argument, since_option, until_option
 from consumer.cli.command import asynchronous, database_of_environment, no_organization
 from consumer.cli.ledger_csv import print_csv
 from consumer.cli.output import brief, complain, json_option, print_json, print_json_list, print_table, say
 from consumer.cli.paging import MOST, limit_option, paged
-from consumer.cli.told_entries import ToldEntry, read_told
+from consumer.cli.told_entries import ToldEntry, tell
 from schemas.timestamps import format_rfc3339
 from storage import ledger, organizations
 from storage.ledger import LedgerEntry
@@ -67,7 +67,10 @@ async def show(
             state = (await organizations.read(tx, [org_id])).get(org_id)
         if state is None or state.status is OrgStatus.UNKNOWN:
             raise no_organization(org_id)
-        read = functools.partial(read_told, org_id=org_id, since=since, until=until)
+
+        async def read(tx: AsyncConnection, *, after: int, limit: int) -> list[ToldEntry]:
+            return await tell(tx, await ledger.entries_of(tx, org_id, after, limit, since=since, until=until))
+
         place = attrgetter("entry.entry")
         if as_csv or as_json:
             told = paged(database, read, place, after=after, limit=limit)
@@ -81,6 +84,34 @@ async def show(
     _print_told(found[:limit])
     if len(found) > limit:
         say(f"... of {state.entries} entries: --after {found[limit - 1].entry.entry} goes on")
+
+
+@ledger_group.command("export")
+@since_option
+@until_option
+@json_option
+@asynchronous
+async def export(since: datetime | None, until: datetime | None, *, as_json: bool) -> None:
+    """Print the entries of all organizations as CSV (RFC 4180, UTF-8), by organization and number.
+
+    The columns, and what becomes of texts that a spreadsheet would take for a formula, are those of `ledger
+    show --csv`. It is streamed: nothing of it is kept in memory.
+
+    \b
+    Example:
+      quartermaster ledger export --since 2026-03-01 --until 2026-04-01 > 2026-03.csv
+    """
+
+    async def read(tx: AsyncConnection, *, after: tuple[str, int], limit: int) -> list[ToldEntry]:
+        page = await ledger.entries_of_all(tx, after=after, limit=limit, since=since, until=until)
+        return await tell(tx, page)
+
+    async with database_of_environment() as database:
+        told = paged(database, read, attrgetter("entry.org_id", "entry.entry"), after=("", 0))
+        if as_json:
+            await print_json_list({"org_id": one.entry.org_id, **_document(one)} async for one in told)
+        else:
+            await print_csv(told)
 
 
 @ledger_group.command("verify")

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.database import Database
 
 Item = TypeVar("Item")
-Place = TypeVar("Place", int, str)
+Place = TypeVar("Place", int, str, tuple[str, int])
 
 MOST: Final = 2**63 - 1
 """The largest number a row can have."""

@@ -1,14 +1,14 @@
 """Ledger entries beside what is kept of how each came about."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.json_codec import parse_trusted_json
-from storage import ledger, outcomes
+from storage import outcomes
 from storage.ledger import EntryKind, LedgerEntry
 
 
@@ -22,17 +22,8 @@ class ToldEntry:
     outcome_id: UUID | None = None
 
 
-async def read_told(
-    tx: AsyncConnection,
-    *,
-    org_id: str,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    after: int,
-    limit: int,
-) -> list[ToldEntry]:
-    """Read a page of an organization's ledger; see `storage.ledger.entries_of`."""
-    entries = await ledger.entries_of(tx, org_id, after, limit, since=since, until=until)
+async def tell(tx: AsyncConnection, entries: Sequence[LedgerEntry]) -> list[ToldEntry]:
+    """Give entries with what is kept of how they came about."""
     charges = [entry.transaction_id for entry in entries if entry.kind is EntryKind.CHARGE]
     told = await outcomes.of_charges(tx, charges)
     return [_told(entry, told.get(entry.transaction_id)) for entry in entries]

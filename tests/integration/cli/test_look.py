@@ -412,6 +412,24 @@ def test_a_month_is_exported_as_csv(quartermaster: Quartermaster) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.usefixtures("long_ledger")
+def test_a_month_of_all_organizations_is_exported(quartermaster: Quartermaster, write: Write) -> None:
+    async def work(tx: AsyncConnection) -> None:
+        state = (await organizations.lock(tx, ["beta"]))["beta"]
+        grant = LedgerEntry(grant_id("beta"), "beta", 1, EntryKind.GRANT, 3, 3, None, None, None, None, NOW)
+        await ledger.append(tx, [grant])
+        await organizations.save(tx, [replace(state, status=OrgStatus.ACTIVE, balance=3, entries=1)])
+
+    write(work)
+
+    exported = quartermaster("ledger", "export", "--until", "2026-04-01").raw.decode()
+    one = quartermaster("ledger", "show", "acme", "--until", "2026-04-01", "--csv").raw.decode()
+    assert exported.startswith(one)
+    assert exported.removeprefix(one).startswith(f"beta,1,{AT},grant,3,3,")
+    as_json = quartermaster("ledger", "export", "--json").json
+    assert [entry["org_id"] for entry in as_json] == ["acme"] * 1_502 + ["beta"]
+
+
 @pytest.mark.usefixtures("acme")
 def test_csv_and_json_exclude_each_other(quartermaster: Quartermaster) -> None:
     answer = quartermaster("ledger", "show", "acme", "--csv", "--json")

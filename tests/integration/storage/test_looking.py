@@ -99,6 +99,24 @@ async def test_entries_are_found_by_time_too(tx: AsyncConnection) -> None:
     assert await ledger.entries_of(tx, "acme", 3, 1, since=after(1), until=after(5)) == [made[3]]
 
 
+async def test_entries_of_all_organizations_come_in_pages(tx: AsyncConnection) -> None:
+    made = []
+    for name in ("Z", "a", "ö"):
+        state = await put_org(tx, name)
+        for number in range(3):
+            made.append(entry(state, 1, created_at=after(number)))
+            state = booked(state, made[-1])
+    await ledger.append(tx, made)
+    pages = []
+    place = ("", 0)
+    while page := await ledger.entries_of_all(tx, after=place, limit=4):
+        pages += page
+        place = (page[-1].org_id, page[-1].entry)
+    assert pages == made
+    in_between = await ledger.entries_of_all(tx, limit=9, since=after(1), until=after(2))
+    assert in_between == [one for one in made if one.entry == 2]
+
+
 async def test_the_outcome_that_told_of_a_charge(tx: AsyncConnection) -> None:
     keys = [charge_id("acme", job) for job in "abc"]
     told = [
