@@ -12,7 +12,7 @@ UV_VERSION := 0.13.8
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo run test check bench simulate matrix chaos outages hostile fuzz mutation up down constraints clean
+.PHONY: help install demo run test check bench simulate matrix chaos outages replays hostile fuzz mutation up down constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ chaos: $(INSTALLED) ## processes killed, stopped, hung and rebalanced under load
 
 outages: $(INSTALLED) ## PostgreSQL, Kafka, LiteLLM away for OUTAGE_S=60 seconds each, under load
 	QM_TEST_OUTAGE_S=$(or $(OUTAGE_S),60) $(BIN)/python -m pytest tests/faults/test_outages.py tests/faults/test_outages_clock.py $(ARGS)
+
+replays: $(INSTALLED) ## a replay of 200,000 mixed events, killed 20 times: the same books as one left alone?
+	$(BIN)/python -m tests.replays $(ARGS)
 
 hostile: $(INSTALLED) ## a million generated and mutated records through decoding and ingest
 	$(BIN)/python -m tests.hostile $(ARGS)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import random
 import signal
@@ -15,6 +14,7 @@ from typing import TypeVar
 import structlog
 from prometheus_client import CollectorRegistry
 
+from consumer.garbage import garbage_rarely
 from consumer.http import HttpServer
 from consumer.ingest.status import IngestStatus
 from consumer.litellm.client import LiteLLMClient
@@ -32,9 +32,6 @@ from storage.virtual_keys import KeyVault, check_all_readable
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-
-COLLECT_AFTER = 50_000
-"""Allocations between two looks of the garbage collector: a batch makes no cycles to speak of."""
 
 
 class CannotStart(Exception):  # noqa: N818 - says what happened
@@ -56,7 +53,7 @@ async def run_service(
         CannotStart: the database is behind, another `run` has the SQLite file, or a stored key can't be read.
         CannotListen: the address for the HTTP endpoints is taken.
     """
-    with _stop_on_signals(stop) as stopping, _garbage_rarely():
+    with stop_on_signals(stop) as stopping, garbage_rarely():
         async with AsyncExitStack() as stack:
             await _Process(settings, stack, stopping).run(migrate_database=migrate, breaker=breaker)
 
@@ -169,7 +166,7 @@ def _own_sqlite_file(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stop_on_signals(stop: asyncio.Event | None) -> Iterator[asyncio.Event]:
+def stop_on_signals(stop: asyncio.Event | None = None) -> Iterator[asyncio.Event]:
     """Set the event on SIGTERM and SIGINT, unless the caller brings one of its own."""
     if stop is not None:
         yield stop
@@ -183,20 +180,6 @@ def _stop_on_signals(stop: asyncio.Event | None) -> Iterator[asyncio.Event]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-@contextlib.contextmanager
-def _garbage_rarely() -> Iterator[None]:
-    """Keep the collector out of the hot path: what stands now stays, what a batch makes is freed by count."""
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def _required(value: T | None) -> T:

@@ -28,6 +28,7 @@ from consumer.provisioning.failures import LONGEST_PAUSE
 from consumer.retention import Retention
 from consumer.settings import Settings
 from producers.relay import LEASE_S, Relay
+from schemas.events import OrgCreated
 from storage.clock_steps import Longest
 from storage.database import Database
 from storage.virtual_keys import KeyVault
@@ -75,11 +76,7 @@ class Service:
         self._ingest_status = ingest_status
         self._observer = observer
         self._breaker = breaker
-        self._policy = IngestPolicy(
-            our_source=settings.source,
-            credits_per_job=settings.credits_per_job,
-            dependency_wait=timedelta(seconds=settings.dependency_wait),
-        )
+        self._policy = IngestPolicy.of(settings)
         self._provisioning = _provisioner_policy(settings)
         self._relay = Relay(
             database,
@@ -249,6 +246,11 @@ async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
         stopped.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+def initial_credits_of(settings: Settings) -> Callable[[OrgCreated], int]:
+    """Give the rule for the credits that an organization starts with."""
+    return _provisioner_policy(settings).initial_credits
 
 
 def _provisioner_policy(settings: Settings) -> ProvisionerPolicy:

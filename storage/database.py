@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, TypeVar
+from urllib.parse import quote
 
 import asyncpg
 from sqlalchemy import event, func, literal_column, select, text
@@ -114,7 +115,14 @@ class Database:
         )
 
     @classmethod
-    async def connect(cls, url: str, *, pool_size: int = 10, command_timeout: float | None = 60.0) -> Self:
+    async def connect(
+        cls,
+        url: str,
+        *,
+        pool_size: int = 10,
+        command_timeout: float | None = 60.0,
+        read_only: bool = False,
+    ) -> Self:
         """Open the database and make sure that it answers.
 
         Args:
@@ -123,6 +131,8 @@ class Database:
             pool_size: The connections kept open at most, on PostgreSQL.
             command_timeout: Seconds after which a statement without an answer counts as
                 `DatabaseUnavailable`, on PostgreSQL; None waits for good.
+            read_only: Let the database itself refuse everything that writes, in `transaction` too. A SQLite
+                file that is not there is not made.
 
         Raises:
             ValueError: The URL is not one of these; the message does not repeat it.
@@ -130,10 +140,12 @@ class Database:
         """
         parsed = parse_url(url)
         if parsed.get_backend_name() == "sqlite":
-            _open_once(parsed)
-            database = cls(parsed, _sqlite_writer(parsed), _sqlite_reader(parsed), "sqlite")
+            opened = _read_only(parsed) if read_only else parsed
+            _open_once(opened)
+            reader = _sqlite_reader(opened)
+            database = cls(parsed, reader if read_only else _sqlite_writer(parsed), reader, "sqlite")
         else:
-            writer = _postgresql_engine(parsed, pool_size, command_timeout)
+            writer = _postgresql_engine(parsed, pool_size, command_timeout, read_only=read_only)
             reader = writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             database = cls(parsed, writer, reader, "postgresql")
         try:
@@ -232,10 +244,18 @@ def parse_url(url: str) -> URL:
     return parsed.set(drivername=f"{backend}+{wanted}")
 
 
+def _read_only(url: URL) -> URL:
+    # SQLite takes such options in a URI alone, where some characters of a path have another meaning.
+    path = quote(str(Path(url.database or "").absolute()))
+    return url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
+
+
 def _open_once(url: URL) -> None:
     # The asynchronous driver leaves a thread behind where a file cannot be opened.
+    is_uri = "uri" in url.query
     try:
-        sqlite3.connect(url.database or "").close()
+        connection = sqlite3.connect(f"{url.database}?mode=ro" if is_uri else url.database or "", uri=is_uri)
+        connection.close()
     except sqlite3.OperationalError as error:
         raise DatabaseUnavailable(f"the database cannot serve: {error}") from None
 
@@ -286,7 +306,9 @@ def _pragmas(connection: Any, *pragmas: str) -> None:
     cursor.close()
 
 
-def _postgresql_engine(url: URL, pool_size: int, command_timeout: float | None) -> AsyncEngine:
+def _postgresql_engine(
+    url: URL, pool_size: int, command_timeout: float | None, *, read_only: bool = False
+) -> AsyncEngine:
     engine = create_async_engine(
         url,
         pool_size=pool_size,
@@ -304,6 +326,7 @@ def _postgresql_engine(url: URL, pool_size: int, command_timeout: float | None) 
                 # was open on a dead connection would hold up everybody until the kernel finds out, in hours.
                 "idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION_MS,
                 "default_transaction_isolation": "read committed",
+                "default_transaction_read_only": "on" if read_only else "off",
                 # A generic plan made while a table was empty would be kept for the life of the connection.
                 "plan_cache_mode": "force_custom_plan",
                 # Arrays are guessed at; compiling a plan over a wrong guess costs more than the statement.

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Integer, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Integer, Select, and_, case, exists, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.transactions import charge_id
@@ -96,18 +96,73 @@ async def find(tx: AsyncConnection, transaction_id: UUID) -> LedgerEntry | None:
     return None if row is None else _entry(row)
 
 
-async def entries_of(
-    tx: AsyncConnection, org_id: str, after: int = 0, limit: int | None = None
-) -> list[LedgerEntry]:
-    """An organization's entries with a number beyond `after`, in order."""
+async def charged_at(tx: AsyncConnection, moment: datetime) -> dict[str, int]:
+    """Credits charged at exactly this moment, by organization, the largest sum first."""
     columns = ledger_entries.c
+    total = func.sum(-columns.credits)
     query = (
-        select(*_entry_columns)
-        .where(columns.org_id == org_id, columns.entry > after)
-        .order_by(columns.entry)
-        .limit(limit)
+        select(columns.org_id, total)
+        .where(columns.kind == EntryKind.CHARGE, columns.created_at == moment)
+        .group_by(columns.org_id)
+        .order_by(total.desc(), columns.org_id)
     )
+    return {org_id: int(credits_) for org_id, credits_ in await tx.execute(query)}
+
+
+async def entries_of(
+    tx: AsyncConnection,
+    org_id: str,
+    after: int = 0,
+    limit: int | None = None,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[LedgerEntry]:
+    """An organization's entries with a number beyond `after`, in order.
+
+    Args:
+        tx: The transaction.
+        org_id: The organization.
+        after: The number beyond which they begin.
+        limit: How many at most.
+        since: Only those booked at or after this.
+        until: Only those booked before this.
+    """
+    columns = ledger_entries.c
+    query = select(*_entry_columns).where(columns.org_id == org_id, columns.entry > after)
+    query = _booked(query, since, until).order_by(columns.entry).limit(limit)
     return [_entry(row) for row in await tx.execute(query)]
+
+
+async def entries_of_all(
+    tx: AsyncConnection,
+    *,
+    after: tuple[str, int] = ("", 0),
+    limit: int,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[LedgerEntry]:
+    """The first `limit` entries of all organizations beyond one (organization, number), in that order.
+
+    Args:
+        tx: The transaction.
+        after: The organization and number beyond which they begin.
+        limit: How many at most.
+        since: Only those booked at or after this.
+        until: Only those booked before this.
+    """
+    columns = ledger_entries.c
+    query = select(*_entry_columns).where(tuple_(columns.org_id, columns.entry) > tuple_(*after))
+    query = _booked(query, since, until).order_by(columns.org_id, columns.entry).limit(limit)
+    return [_entry(row) for row in await tx.execute(query)]
+
+
+def _booked(query: Select[Any], since: datetime | None, until: datetime | None) -> Select[Any]:
+    if since is not None:
+        query = query.where(ledger_entries.c.created_at >= since)
+    if until is not None:
+        query = query.where(ledger_entries.c.created_at < until)
+    return query
 
 
 async def totals(tx: AsyncConnection, org_id: str) -> tuple[int, int]:

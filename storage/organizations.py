@@ -118,6 +118,17 @@ async def read(tx: AsyncConnection, org_ids: Iterable[str]) -> dict[str, OrgStat
     return {row.org_id: _state(row) for row in await tx.execute(query)}
 
 
+async def page(
+    tx: AsyncConnection, *, status: OrgStatus | None = None, after: str = "", limit: int = 500
+) -> list[OrgState]:
+    """The first `limit` organizations beyond `after` by id, all that have a row or those of one status."""
+    query = select(*_state_columns).where(organizations.c.org_id > after)
+    if status is not None:
+        query = query.where(organizations.c.status == status)
+    rows = await tx.execute(query.order_by(organizations.c.org_id).limit(limit))
+    return [_state(row) for row in rows]
+
+
 async def save(tx: AsyncConnection, states: Iterable[OrgState]) -> None:
     """Write these states, of organizations locked in this transaction."""
     await update_rows(tx, organizations, OrgState._fields, list(states))

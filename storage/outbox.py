@@ -236,6 +236,12 @@ def _pending_letter(outbox_id: int, letter: DeadLetter) -> PendingRecord:
     return PendingRecord(outbox_id, Stream.DEAD_LETTER, "", letter.key, letter.value, tuple(headers))
 
 
+async def empty(tx: AsyncConnection) -> None:
+    """Drop the outbox and all that was ever in it: for a database that nobody publishes from."""
+    for table in (outbox, outcomes, dead_letters):
+        await tx.execute(delete(table))
+
+
 async def acknowledge(tx: AsyncConnection, outbox_ids: Iterable[int]) -> None:
     """Take what the broker has acknowledged, or refused for good, out of the outbox."""
     done = sorted(outbox_ids)

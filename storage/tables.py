@@ -178,6 +178,9 @@ Index(
 _partial("ix_inbox_due", f"{_PROVISIONING} AND due_at IS NOT NULL", inbox.c.due_at, inbox.c.org_id)
 _partial("ix_inbox_org_due", f"{_PROVISIONING} AND due_at IS NOT NULL", inbox.c.org_id, inbox.c.due_at)
 _partial("ix_inbox_failed", _FAILED, inbox.c.inbox_id)
+# What an operator looks for: why an organization failed, and what is kept of one job.
+_partial("ix_inbox_org_failed", _FAILED, inbox.c.org_id, inbox.c.inbox_id)
+_partial("ix_inbox_job", "type = 'job.completed'", inbox.c.org_id, inbox.c.subject)
 # What the metrics count, without reading the events.
 _partial("ix_inbox_waiting", _WAITING, inbox.c.reason, inbox.c.stored_at)
 
@@ -326,3 +329,26 @@ litellm_resources = Table(
 )
 Index("ix_litellm_resources_made_by", litellm_resources.c.made_by)
 _partial("ix_litellm_resources_due", "due_at IS NOT NULL", litellm_resources.c.due_at)
+
+#: Replays that were begun and have not ended, so that the same command goes on where it was.
+replays = Table(
+    "replays",
+    metadata,
+    Column("replay_id", Uuid, primary_key=True),
+    # The run that has it in hand: whoever takes it over gets a new one.
+    Column("token", Uuid, nullable=False),
+    Column("begun_at", UtcDateTime, nullable=False),
+    Column("saved_at", UtcDateTime, nullable=False),
+    Column("tally", Text, nullable=False),
+)
+
+replay_partitions = Table(
+    "replay_partitions",
+    metadata,
+    Column("replay_id", Uuid, ForeignKey("replays.replay_id", ondelete="CASCADE"), primary_key=True),
+    Column("topic", BY_CODE_POINT, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("first_offset", BigInteger, nullable=False),
+    Column("next_offset", BigInteger, nullable=False),
+    Column("end_offset", BigInteger, nullable=False),
+)

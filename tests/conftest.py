@@ -193,6 +193,23 @@ async def database_url(dialect: str, request: pytest.FixtureRequest, tmp_path: P
 
 
 @pytest.fixture
+async def another_database_url(
+    dialect: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[str]:
+    """One more database of this test alone, of the same kind as `database_url`, migrated and empty."""
+    if dialect == "sqlite":
+        path = tmp_path / "another.db"
+        shutil.copyfile(request.getfixturevalue("_sqlite_template"), path)
+        yield f"sqlite+aiosqlite:///{path}"
+        return
+    server, template = request.getfixturevalue("postgres_url"), request.getfixturevalue("_postgres_template")
+    from tests.parts.databases import temporary_database  # noqa: PLC0415
+
+    async with temporary_database(server, template=template) as url:
+        yield url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
 async def database(database_url: str) -> "AsyncIterator[Database]":
     """A connection to `database_url`, closed at the end."""
     from storage.database import Database  # noqa: PLC0415

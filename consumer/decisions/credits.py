@@ -1,6 +1,6 @@
-"""What an operator's `credits add` or `credits adjust` does to an account: decided from plain values.
+"""How an account begins, and what an operator's `credits add` or `credits adjust` does to it.
 
-An entry is made once per command id, however often the command is given.
+Decided from plain values. A command's entry is made once per command id, however often it is given.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from schemas.outcomes import OutcomeType
-from schemas.transactions import operator_entry_id
+from schemas.transactions import grant_id, operator_entry_id
 from storage.ledger import EntryKind, LedgerEntry
 from storage.organizations import OrgState, OrgStatus
 
@@ -66,6 +66,31 @@ class Refused:
     """The command takes no effect; why, in words for the operator."""
 
     why: str
+
+
+def open_account(state: OrgState, granted: int, now: datetime) -> tuple[OrgState, LedgerEntry | None]:
+    """Open the account of an organization that becomes active.
+
+    Returns:
+        The organization's state after it, and the entry of the credits it begins with; None where it is 0.
+    """
+    if not granted:
+        return state, None
+    after = state._replace(balance=state.balance + granted, entries=state.entries + 1)
+    entry = LedgerEntry(
+        transaction_id=grant_id(state.org_id),
+        org_id=state.org_id,
+        entry=after.entries,
+        kind=EntryKind.GRANT,
+        credits=granted,
+        balance_after=after.balance,
+        sequence=None,
+        job_id=None,
+        reason=None,
+        corrects=None,
+        created_at=now,
+    )
+    return after, entry
 
 
 def decide_credits(

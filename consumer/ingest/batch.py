@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.decisions.jobs import must_wait
+from consumer.decisions.waiting import join_queue
 from consumer.ingest.judging import IngestPolicy, Judge, job_key
 from schemas.dead_letters import DeadLetterReason, dead_letter_digest
 from schemas.decode import IncomingRecord, Rejected
@@ -23,7 +24,7 @@ from schemas.events import EventType
 from schemas.outcomes import Origin, OutcomeType
 from storage import identities, inbox, ledger, organizations, outbox
 from storage.dead_letters import DeadLetter
-from storage.inbox import NewInboxRow, WaitReason
+from storage.inbox import NewInboxRow
 from storage.organizations import OrgState, OrgStatus
 
 # A member of an enumeration is looked up by a Python function before 3.12: here once, not once an event.
@@ -106,7 +107,7 @@ async def apply_batch(
     await _apply_events(tx, fresh, policy=policy, origin=origin, now=now, applied=applied)
 
     letters = [dead_letter_of(r.record, r.rejected, origin=origin, now=now) for r in rejected]
-    letters += [dead_letter_of(r.record, _conflict(r.event), origin=origin, now=now) for r in conflicting]
+    letters += [dead_letter_of(r.record, contradiction(r.event), origin=origin, now=now) for r in conflicting]
     if letters:
         stored = await outbox.append_dead_letters(tx, letters)
         for letter, new in zip(letters, stored, strict=True):
@@ -194,21 +195,8 @@ async def _apply_events(
 def keep(
     state: OrgState, event: InboundEvent, *, policy: IngestPolicy, origin: Origin, now: datetime
 ) -> tuple[OrgState, NewInboxRow]:
-    """Return the row that keeps an event which must wait or needs LiteLLM, and the state with it.
-
-    An `org.created` starts provisioning. A dependent of an organization of which no `org.created` is in hand
-    gets the deadline of its wait; one that is being provisioned has none.
-    """
-    due_at: datetime | None = now
-    reason = WaitReason.TURN
-    if event.type is EventType.ORG_CREATED:
-        if state.status in {OrgStatus.UNKNOWN, OrgStatus.FAILED}:
-            state = state._replace(status=OrgStatus.PROVISIONING, failed_at=None)
-    elif state.status is not OrgStatus.ACTIVE:
-        reason = WaitReason.ORGANIZATION
-        due_at = None if state.status is OrgStatus.PROVISIONING else now + policy.dependency_wait
-    if event.type is EventType.JOB_COMPLETED:
-        state = state._replace(waiting_jobs=state.waiting_jobs + 1)
+    """Return the row that keeps an event which must wait or needs LiteLLM, and the state with it."""
+    state, reason, due_at = join_queue(state, event.type, now=now, dependency_wait=policy.dependency_wait)
     row = NewInboxRow(
         identity=event.identity,
         org_id=event.org_id,
@@ -254,6 +242,7 @@ def rejection(event: InboundEvent, reason: DeadLetterReason, error: str) -> Reje
     )
 
 
-def _conflict(event: InboundEvent) -> Rejected:
+def contradiction(event: InboundEvent) -> Rejected:
+    """Return the rejection of an event whose identity stands for other data."""
     error = "id: an event with this source and id but other data was accepted before"
     return rejection(event, DeadLetterReason.ID_CONFLICT, error)

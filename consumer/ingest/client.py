@@ -17,7 +17,7 @@ def make_consumer(
     topics: Iterable[str],
     connection: KafkaConnection,
     *,
-    group_id: str,
+    group_id: str | None,
     client_id: str = "quartermaster",
     session_timeout_s: float = 10.0,
     auto_offset_reset: Literal["none", "earliest"] = "none",
@@ -27,7 +27,7 @@ def make_consumer(
     Args:
         topics: What to read.
         connection: The cluster.
-        group_id: The consumer group.
+        group_id: The consumer group; None: none is joined, and nothing can be committed.
         client_id: What the brokers' logs call us.
         session_timeout_s: Seconds without a sign of life until the group gives our partitions away.
         auto_offset_reset: "none": ingest resets by itself, to count what was lost.

@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Self
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.decisions.jobs import decide_job
+from consumer.settings import Settings
 from schemas.event import InboundEvent
 from schemas.json_codec import dump_json
 from schemas.outcomes import EncodedOutcome, Origin, OutcomeType, cause_of, encode_outcome
@@ -28,6 +30,15 @@ class IngestPolicy:
     our_source: str
     credits_per_job: int
     dependency_wait: timedelta
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Take it from the settings."""
+        return cls(
+            our_source=settings.source,
+            credits_per_job=settings.credits_per_job,
+            dependency_wait=timedelta(seconds=settings.dependency_wait),
+        )
 
 
 def job_key(event: InboundEvent) -> UUID:

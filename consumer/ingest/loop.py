@@ -20,15 +20,9 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 from aiokafka.structs import ConsumerRecord, TopicPartition
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consumer.ingest.batch import (
-    Applied,
-    Received,
-    RejectedRecord,
-    apply_batch,
-    rejection,
-)
+from consumer.ingest.applying import Applier
+from consumer.ingest.batch import Applied, Received, RejectedRecord
 from consumer.ingest.breaker import TRIAL, Breaker
 from consumer.ingest.expansion import weight_beside_value
 from consumer.ingest.judging import IngestPolicy
@@ -37,11 +31,10 @@ from consumer.ingest.records import Decoded, decode_all
 from consumer.ingest.status import IngestStatus
 from consumer.metrics import Metrics
 from consumer.pauses import growing_pauses, wait_for_any
-from schemas.dead_letters import DeadLetterReason
 from schemas.decode import PassedOver, Rejected
 from schemas.event import InboundEvent
 from schemas.outcomes import Origin
-from storage.database import Clock, Database, DatabaseUnavailable, DataRefused, database_now
+from storage.database import Clock, Database, DatabaseUnavailable, database_now
 
 log = structlog.get_logger(__name__)
 
@@ -87,13 +80,17 @@ class Ingest:
     ) -> None:
         """Wire the loop to a started consumer (`auto_offset_reset="none"`) and to a database."""
         self._consumer = consumer
-        self._database = database
-        self._policy = policy
+        self._applier = Applier(
+            database=database,
+            policy=policy,
+            origin=Origin.LIVE,
+            clock=clock,
+            on_guilty=lambda guilty: self._count_against_breaker(guilty.record.topic),
+        )
         self._limits = limits
         self._metrics = metrics
         self._status = status
         self._on_applied = on_applied
-        self._clock = clock
         self._monotonic = monotonic
         self._jitter = jitter
         self._breakers: dict[str, Breaker] = {}
@@ -225,7 +222,7 @@ class Ingest:
         while True:
             self._status.applying_since = self._monotonic()
             try:
-                applied = await self._apply(received, rejected)
+                applied = await self._applier.apply(received, rejected)
                 break
             except DatabaseUnavailable as error:
                 if not self._status.database_away:
@@ -244,42 +241,6 @@ class Ingest:
         await self._commit({d.partition: d.record.offset + 1 for d in batch})
         self._status.progress_at = self._monotonic()
         return True
-
-    async def _apply(self, received: Sequence[Received], rejected: Sequence[RejectedRecord]) -> Applied:
-        """Apply a batch in one transaction; where the database refuses its data, find the guilty record.
-
-        A batch that is refused is halved until the one record stands alone; that one becomes a dead letter.
-        """
-        if not received and not rejected:
-            return Applied()
-
-        async def work(tx: AsyncConnection) -> Applied:
-            return await apply_batch(
-                tx,
-                received,
-                rejected,
-                policy=self._policy,
-                origin=Origin.LIVE,
-                now=await self._clock(tx),
-            )
-
-        try:
-            return await self._database.run(work)
-        except DataRefused as error:
-            if len(received) + len(rejected) <= 1:
-                if not received:
-                    raise
-                guilty = received[0]
-                log.warning("event_unprocessable", topic=guilty.record.topic, offset=guilty.record.offset)
-                self._count_against_breaker(guilty.record.topic)
-                refused = rejection(guilty.event, DeadLetterReason.UNPROCESSABLE, str(error))
-                return await self._apply([], [RejectedRecord(refused, guilty.record)])
-        middle, edge = len(received) // 2, len(rejected) // 2
-        if len(received) == 1:
-            middle = 1
-        first = await self._apply(received[:middle], rejected[:edge])
-        second = await self._apply(received[middle:], rejected[edge:])
-        return first + second
 
     async def _commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit offsets of partitions that are still ours; a refusal only means a harmless redelivery."""

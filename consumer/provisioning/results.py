@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from consumer.decisions.credits import open_account
 from consumer.provisioning.attempt import KeyIntent
 from consumer.provisioning.claim import Claim
 from consumer.provisioning.context import Context, Moment
@@ -18,10 +19,8 @@ from consumer.provisioning.todo import Decided, OrganizationTry, Postponed, Try,
 from consumer.provisioning.user import UserStanding
 from schemas.events import OrgCreated, UserJoined
 from schemas.json_codec import dump_json
-from schemas.transactions import grant_id
 from storage import inbox, ledger, members, organizations, virtual_keys
 from storage.inbox import WaitReason
-from storage.ledger import EntryKind, LedgerEntry
 from storage.members import Member
 from storage.organizations import OrgProfile, OrgState
 from storage.virtual_keys import KeyState
@@ -189,24 +188,9 @@ async def try_interrupted(
 
 
 async def _open_account(moment: Moment, granted: int) -> OrgState:
-    state = moment.state
-    if not granted:
-        return state
-    state = state._replace(balance=state.balance + granted, entries=state.entries + 1)
-    entry = LedgerEntry(
-        transaction_id=grant_id(state.org_id),
-        org_id=state.org_id,
-        entry=state.entries,
-        kind=EntryKind.GRANT,
-        credits=granted,
-        balance_after=state.balance,
-        sequence=None,
-        job_id=None,
-        reason=None,
-        corrects=None,
-        created_at=moment.now,
-    )
-    await ledger.append(moment.tx, [entry])
+    state, entry = open_account(moment.state, granted, moment.now)
+    if entry is not None:
+        await ledger.append(moment.tx, [entry])
     return state
 
 

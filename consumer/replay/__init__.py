@@ -1,0 +1,1 @@
+"""Topics read again, outside the live group, into the same books: back-fill, repair, a look beforehand."""
