@@ -13,12 +13,14 @@ import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
+from benchmarks import picture
 from benchmarks.figures import Table
 from benchmarks.options import Options
 from benchmarks.parts import (
     decoding,
     fairness,
     growth,
+    guard,
     instances,
     latency,
     peers,
@@ -28,13 +30,12 @@ from benchmarks.parts import (
     start,
 )
 
-PARTS: dict[str, tuple[str, Callable[[Options], Coroutine[None, None, Table]]]] = {
+Part = Callable[[Options], Coroutine[None, None, Table]]
+
+PARTS: dict[str, tuple[str, Part]] = {
     "pipe": ("charging a backlog end to end, against the bare pipe (P1, P2)", pipe.measure),
     "peers": ("ours beside one event at a time and FastStream (P1)", peers.measure),
-    "provisioning": (
-        "organizations and users at LiteLLM, against a bare client loop (P3)",
-        provisioning.measure,
-    ),
+    "provisioning": ("organizations and users at LiteLLM, against a bare loop (P3)", provisioning.measure),
     "latency": ("from event to outcome at 50 events a second (P4)", latency.measure),
     "fairness": ("what others notice of a slow or busy organization (P5)", fairness.measure),
     "growth": ("where much stands already, and a long backlog (P6)", growth.measure),
@@ -43,17 +44,21 @@ PARTS: dict[str, tuple[str, Callable[[Options], Coroutine[None, None, Table]]]] 
     "decoding": ("from bytes to a checked event", decoding.measure),
     "profile": ("where our process's time goes", profile.measure),
 }
+GUARD = "guard"
+"""By name alone: it judges, and ends with 1 where ours has become slower."""
 
 
 def main() -> int:
-    """Run the parts that are named, all where none is."""
-    arguments = _parser().parse_args()
-    unknown = set(arguments.parts) - PARTS.keys()
+    """Run the parts that are named, all where none is; 1 where a guard fails."""
+    parser = _parser()
+    arguments = parser.parse_args()
+    parts = {name: part for name, (_, part) in PARTS.items()} | {GUARD: guard.measure}
+    unknown = set(arguments.parts) - parts.keys()
     if unknown:
-        _parser().error(f"no such part: {', '.join(sorted(unknown))}")
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
     kafka = os.environ.get("QM_TEST_KAFKA")
     if kafka is None:
-        _parser().error("QM_TEST_KAFKA names no broker: what is compared needs a real one")
+        parser.error("QM_TEST_KAFKA names no broker: what is compared needs a real one")
     options = Options(
         kafka=kafka,
         postgres=os.environ.get("QM_TEST_POSTGRES"),
@@ -62,25 +67,33 @@ def main() -> int:
         events=arguments.events or (300_000 if arguments.full else 50_000),
         rounds=arguments.rounds,
         full=arguments.full,
+        record=arguments.record,
     )
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it warns of every topic that is just made
     tables: dict[str, Table] = {}
     for name in arguments.parts or PARTS:
-        tables[name] = asyncio.run(PARTS[name][1](options))
+        tables[name] = asyncio.run(parts[name](options))
         print(tables[name].text(), flush=True)
+        _write(tables, arguments)  # after each: a long run that breaks leaves what it found
+    return int(any(one.guards and not all(goal.met for goal in one.goals) for one in tables.values()))
+
+
+def _write(tables: dict[str, Table], arguments: argparse.Namespace) -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps({name: one.plain() for name, one in tables.items()}, indent=1))
     if arguments.markdown:
         arguments.markdown.write_text("\n".join(one.markdown() for one in tables.values()))
-    return 0
+    if arguments.picture and "peers" in tables:
+        arguments.picture.write_text(picture.draw(peers.TITLE, peers.lines(tables["peers"])))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parts = "\n".join(f"  {name:14} {about}" for name, (about, _) in PARTS.items())
+    listed = "\n".join(f"  {name:14} {about}" for name, (about, _) in PARTS.items())
+    alone = f"  {GUARD:14} ends with 1 where ours has fallen behind the bare pipe; only by name"
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
-        epilog=f"parts:\n{parts}",
+        epilog=f"parts:\n{listed}\n{alone}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help="what to measure; none: everything")
@@ -89,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--full", action="store_true", help="the sizes that the goals name; takes an hour")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything measured as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables as Markdown")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="also draw what `peers` found, as SVG")
+    parser.add_argument("--record", action="store_true", help="have `guard` write its mark anew")
     return parser
 
 

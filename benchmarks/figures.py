@@ -45,6 +45,7 @@ class Table:
         notes: What a reader must know beside it.
         goals: What was to be reached.
         data: Everything measured, for programs.
+        guards: Whether a goal that is not met is a failure.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
     goals: list[Goal] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
+    guards: bool = False
 
     def text(self) -> str:
         """Write it for a terminal."""
