@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-WIDTH, HEIGHT = 760, 400
-LEFT, RIGHT, TOP, BOTTOM = 70, 235, 46, 46
+WIDTH, HEIGHT = 800, 400
+LEFT, RIGHT, TOP, BOTTOM = 70, 260, 46, 46
 LABEL_GAP = 17
 #: Middle tones, which stand out on white and on black alike.
 GREY = "#7d8590"
@@ -81,7 +81,7 @@ def draw(title: str, lines: Sequence[Line]) -> str:
         sorted(ends, key=lambda end: end[0]), _apart(sorted(end[0] for end in ends)), strict=True
     ):
         rate = line.rates[max(line.rates)]
-        label = f"{line.name}  {rate:,.0f}"
+        label = f"{line.name}: {rate:,.0f}"
         parts.append(
             _text(across + 12, height + 4, label, colour=colour, weight="600" if line.ours else "400")
         )
