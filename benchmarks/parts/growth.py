@@ -1,4 +1,4 @@
-"""P6: whether it stays as fast, and as small, as the tables and the backlog grow."""
+"""whether it stays as fast, and as small, as the tables and the backlog grow."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -107,12 +107,12 @@ def _table(laps: dict[int, list[Lap]], long: Lap, events: int) -> Table:
     ]
     found.goals = [
         Goal(
-            f"P6: rate with {biggest:,} identities, of empty",
+            f"rate with {biggest:,} identities, of empty",
             "at least 0.85",
             rates[biggest] / rates[0],
             0.85,
         ),
-        Goal(f"P6: MB over a backlog of {long.events:,}", "at most 250", long.peak_mb, most=250),
+        Goal(f"MB over a backlog of {long.events:,}", "at most 250", long.peak_mb, most=250),
     ]
     found.data = {
         "events": events,

@@ -1,4 +1,4 @@
-"""P1 beside others: ours against one event at a time, and FastStream's handlers, over the same database."""
+"""Ours against one event at a time, and FastStream's handlers, over the same database."""
 
 import contextlib
 
@@ -75,13 +75,13 @@ def _table(everyone: list[Contestant], laps: dict[str, dict[int, list[Lap]]], si
         )
     found.goals = [
         Goal(
-            "P1: ours of one event at a time",
+            "ours, of one event at a time",
             "at least 60",
             best["ours_postgresql"] / best["one_at_a_time"],
             60,
         ),
         Goal(
-            "P1: ours of FastStream's batches",
+            "ours, of FastStream's batches",
             "at least 3",
             best["ours_postgresql"] / best["faststream_batches"],
             3,
