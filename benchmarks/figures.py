@@ -1,5 +1,6 @@
 """Figures: medians, ratios, and tables of them for people, for programs and for the documents."""
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -105,7 +106,7 @@ def median(values: Iterable[float]) -> float:
 def percentile(values: Iterable[float], share: float) -> float:
     """Return the value that `share` (0 to 1) of these do not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, -(-int(share * len(ordered) * 1000) // 1000) - 1))]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def _verdict(goal: Goal) -> str:
