@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from benchmarks.cluster import PARTITIONS, Cluster
-from benchmarks.samples import Event, identities, jobs
+from benchmarks.samples import ORGANIZATIONS, Event, identities, jobs
 from producers.kafka_client import partition_of
 
 BATCH_BYTES = 64 * 1024
@@ -34,12 +34,12 @@ class Backlog:
     ends: dict[TopicPartition, int]
 
 
-async def load(cluster: Cluster, records: int) -> Backlog:
-    """Fill a new topic with so many jobs."""
+async def load(cluster: Cluster, records: int, *, organizations: int = ORGANIZATIONS) -> Backlog:
+    """Fill a new topic with so many jobs, of so many organizations."""
     topic = await cluster.create("jobs")
     producer = AIOKafkaProducer(bootstrap_servers=cluster.address, max_batch_size=BATCH_BYTES, acks="all")
     async with producer:
-        await _publish(producer, topic, jobs(records))
+        await _publish(producer, topic, jobs(records, organizations))
     return Backlog(topic, records, identities(records), await cluster.ends(topic))
 
 

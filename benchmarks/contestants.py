@@ -38,7 +38,7 @@ def bare_pipe(outcomes: str, name: str) -> Contestant:
 
 
 READ = bare_pipe("none", "fetch and validate, nothing else")
-SEND = bare_pipe("send", "bare pipe, one `send` an event")
+SEND = bare_pipe("send", "bare pipe, a send an event")
 BATCHES = bare_pipe("batches", "bare pipe, record batches")
 
 
@@ -105,6 +105,7 @@ def ours(
     template: Template,
     *,
     instances: int = 1,
+    organizations: int = ORGANIZATIONS,
     entries_before: int = 0,
     profile: str = "",
     look: Callable[[str], Awaitable[None]] | None = None,
@@ -116,6 +117,7 @@ def ours(
         name: As in `Contestant`.
         template: The books it begins with.
         instances: How many processes.
+        organizations: How many there are.
         entries_before: How many ledger entries stand there beside the organizations' first.
         profile: A file for a profile of it; none: the process as it is.
         look: Looks at its database afterwards.
@@ -127,7 +129,7 @@ def ours(
         async with template.copy() as url:
 
             async def check() -> None:
-                await verify(url, charges=backlog.identities, others=ORGANIZATIONS + entries_before)
+                await verify(url, charges=backlog.identities, others=organizations + entries_before)
                 if look is not None:
                     await look(url)
 

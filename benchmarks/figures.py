@@ -1,5 +1,6 @@
 """Figures: medians, ratios, and tables of them for people, for programs and for the documents."""
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -45,6 +46,7 @@ class Table:
         notes: What a reader must know beside it.
         goals: What was to be reached.
         data: Everything measured, for programs.
+        guards: Whether a goal that is not met is a failure.
     """
 
     title: str
@@ -53,6 +55,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
     goals: list[Goal] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
+    guards: bool = False
 
     def text(self) -> str:
         """Write it for a terminal."""
@@ -103,7 +106,7 @@ def median(values: Iterable[float]) -> float:
 def percentile(values: Iterable[float], share: float) -> float:
     """Return the value that `share` (0 to 1) of these do not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, -(-int(share * len(ordered) * 1000) // 1000) - 1))]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def _verdict(goal: Goal) -> str:

@@ -17,6 +17,7 @@ class Options:
         rounds: How often everything is run; medians are told.
         settle_s: How long broker and database get to calm down after loading, in seconds.
         full: The sizes that the goals name, however long that takes.
+        record: The guard's mark is to be written anew.
     """
 
     kafka: str
@@ -27,6 +28,7 @@ class Options:
     rounds: int
     settle_s: float = 2.0
     full: bool = False
+    record: bool = False
 
     def say(self, line: str) -> None:
         """Tell how it goes, beside the tables."""

@@ -63,11 +63,11 @@ def job_record(number: int) -> IncomingRecord:
     return IncomingRecord("job.completed", 0, number, 0, org, job_value(number, org), ())
 
 
-def jobs(records: int) -> Iterator[Event]:
+def jobs(records: int, organizations: int = ORGANIZATIONS) -> Iterator[Event]:
     """Yield so many records, of which `DUPLICATES` repeat one before them, value and key alike."""
     chance = random.Random(SEED)
-    names = [name.encode() for name in org_ids()]
-    weights = list(itertools.accumulate(1 / rank for rank in range(1, ORGANIZATIONS + 1)))
+    names = [org_id(number).encode() for number in range(organizations)]
+    weights = list(itertools.accumulate(1 / rank for rank in range(1, organizations + 1)))
     recent: list[Event] = []
     unique = identities(records)
     repeats = set(chance.sample(range(1, records), records - unique))

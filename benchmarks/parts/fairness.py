@@ -1,4 +1,4 @@
-"""P5: what others notice of an organization that LiteLLM is slow for, or that has nine jobs of ten."""
+"""what others notice of an organization that LiteLLM is slow for, or that has nine jobs of ten."""
 
 import contextlib
 import uuid
@@ -165,9 +165,9 @@ def _table(found: dict[str, list[float]]) -> Table:
             f"Beside them are {HEAVY_A_SECOND} jobs a second.",
         ],
         goals=[
-            Goal("P5: users' p99 beside a slow organization", "at most 1.1 times", slow_users, most=1.1),
-            Goal("P5: jobs' p99 beside a slow organization", "at most 1.1 times", slow_jobs, most=1.1),
-            Goal("P5: jobs' p99 beside one with 90 % of the jobs", "at most 1.1 times", heavy, most=1.1),
+            Goal("users' p99 beside a slow organization", "at most 1.1 times", slow_users, most=1.1),
+            Goal("jobs' p99 beside a slow organization", "at most 1.1 times", slow_jobs, most=1.1),
+            Goal("jobs' p99 beside one with 90 % of the jobs", "at most 1.1 times", heavy, most=1.1),
         ],
         data={"p50_ms": p50, "p99_ms": p99},
     )

@@ -1,4 +1,4 @@
-"""P1 and P2: charging a backlog end to end, against the bare pipe."""
+"""Charging a backlog end to end, against the bare pipe."""
 
 import asyncio
 import contextlib
@@ -14,9 +14,9 @@ from benchmarks.options import Options
 from benchmarks.samples import org_ids
 
 GOALS = (
-    ("ours_postgresql", "bare_send", "P1: ours on PostgreSQL of the bare pipe with `send`", 1.0),
-    ("ours_postgresql", "bare_batches", "P1: ours on PostgreSQL of the bare pipe with batches", 0.5),
-    ("ours_sqlite", "bare_send", "P2: ours on SQLite of the bare pipe with `send`", 0.65),
+    ("ours_postgresql", "bare_send", "ours on PostgreSQL, of the bare pipe with `send`", 1.0),
+    ("ours_postgresql", "bare_batches", "ours on PostgreSQL, of the bare pipe with batches", 0.5),
+    ("ours_sqlite", "bare_send", "ours on SQLite, of the bare pipe with `send`", 0.65),
 )
 
 
@@ -85,6 +85,7 @@ def table(contestants: list[Contestant], laps: dict[str, list[Lap]], events: int
     found.data = {
         "events": events,
         "per_second": rates,
+        "names": {one.key: one.name for one in contestants},
         "laps": {key: [_plain(lap) for lap in laps[key]] for key in laps},
     }
     return found

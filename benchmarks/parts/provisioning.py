@@ -1,4 +1,4 @@
-"""P3: provisioning organizations and users, against a bare client loop that makes the same calls."""
+"""provisioning organizations and users, against a bare client loop that makes the same calls."""
 
 import asyncio
 import contextlib
@@ -166,8 +166,8 @@ def _table(
             "The loop alone: " + ", ".join(f"{count} at a time {took:.1f} s" for count, took in tried.items())
         ],
         goals=[
-            Goal("P3: ours of the bare loop", "at least 0.9", loop_s / our_s, least=0.9),
-            Goal("P3: calls", f"at most {most}: 4 an organization, 3 a user", calls, most=most),
+            Goal("provisioning, of the bare client loop", "at least 0.9", loop_s / our_s, least=0.9),
+            Goal("calls to LiteLLM", f"at most {most}: 4 an organization, 3 a user", calls, most=most),
         ],
         data={
             "loop_s": [one.seconds for one in loops],

@@ -1,4 +1,4 @@
-"""P8: how soon a process is ready, and what an idle one costs."""
+"""how soon a process is ready, and what an idle one costs."""
 
 import asyncio
 import contextlib
@@ -60,9 +60,9 @@ async def measure(options: Options) -> Table:
             ("idle: resident memory, MB", resident),
         ],
         goals=[
-            Goal("P8: seconds from the group join to ready", "at most 3", median(readies), most=3),
-            Goal("P8: share of a core when idle", "at most 0.01", share, most=0.01),
-            Goal("P8: MB when idle", "at most 80", resident, most=80),
+            Goal("seconds from the group join to ready", "at most 3", median(readies), most=3),
+            Goal("share of a core when idle", "at most 0.01", share, most=0.01),
+            Goal("MB when idle", "at most 80", resident, most=80),
         ],
         data={"join_s": joins, "ready_s": readies, "idle_share": share, "idle_mb": resident},
     )

@@ -26,7 +26,7 @@ HEADERS = [("content-type", b"application/cloudevents+json")]
 #: As long as the outcome that we write of such an event.
 OUTCOME = (
     b'{"specversion":"1.0","id":"%b","source":"/bare-pipe","type":"job.seen","subject":"%b","data":{"job_id":"%b",'
-    b'"padding":"' + b"x" * 832 + b'"}}'
+    b'"padding":"' + b"x" * 953 + b'"}}'
 )
 
 Events = Sequence[InboundEvent]

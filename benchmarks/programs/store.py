@@ -163,7 +163,7 @@ def _outcome(event: InboundEvent, balance: int) -> bytes:
                 "credits": PRICE,
                 "balance_before": balance + PRICE,
                 "balance_after": balance,
-                "padding": "x" * 560,
+                "padding": "x" * 804,
             },
         }
     )
