@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
+from consumer import observer
 from consumer.ingest.drain import Drain
 from consumer.provisioning import pool
 from producers.relay import Relay
@@ -24,7 +25,7 @@ from tests.simulation.world import World, simulate
 
 SPANS: Final = (60, 120, 300)
 """Within so many turns everything is published and everything befalls; dense, more falls together."""
-IDLE_S: Final = 2.0
+IDLE_S: Final = 4.0
 """How long an instance that nobody wakes waits until it looks again: looks that find nothing cost as much."""
 
 
@@ -150,6 +151,7 @@ class _Fate:
 @contextlib.contextmanager
 def _looking_seldom() -> Iterator[None]:
     with (
+        patch.object(observer, "LOOK_EVERY_S", 5 * IDLE_S),
         patch.object(pool, "_IDLE_S", IDLE_S),
         patch.object(pool, "_SWEEP_S", IDLE_S),
         patch.dict(Relay.__init__.__kwdefaults__, poll_s=IDLE_S),
