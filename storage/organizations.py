@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,6 +26,9 @@ class OrgStatus(StrEnum):
     PROVISIONING = "provisioning"  # an org.created is queued or being tried
     ACTIVE = "active"
     FAILED = "failed"  # the last org.created ended in failure
+
+
+_STATUSES: Final = {status.value: status for status in OrgStatus}
 
 
 class OrgState(NamedTuple):
@@ -106,7 +109,7 @@ async def _locked(tx: AsyncConnection, org_ids: list[str]) -> dict[str, OrgState
         .order_by(organizations.c.org_id)
         .with_for_update()
     )
-    return {row.org_id: _state(row) for row in await tx.execute(query)}
+    return {state.org_id: state for state in map(_state, await tx.execute(query))}
 
 
 async def read(tx: AsyncConnection, org_ids: Iterable[str]) -> dict[str, OrgState]:
@@ -115,7 +118,7 @@ async def read(tx: AsyncConnection, org_ids: Iterable[str]) -> dict[str, OrgStat
     if not wanted:
         return {}
     query = select(*_state_columns).where(among(tx, organizations.c.org_id, wanted))
-    return {row.org_id: _state(row) for row in await tx.execute(query)}
+    return {state.org_id: state for state in map(_state, await tx.execute(query))}
 
 
 async def page(
@@ -175,4 +178,4 @@ async def profile(tx: AsyncConnection, org_id: str) -> OrgProfile | None:
 
 def _state(row: Sequence[Any]) -> OrgState:
     org_id, status, *rest = row
-    return OrgState(org_id, OrgStatus(status), *rest)
+    return OrgState(org_id, _STATUSES[status], *rest)
