@@ -55,7 +55,7 @@ class IngestLimits:
     """How much is taken at once."""
 
     max_event_bytes: int
-    max_batch_records: int = 1000
+    max_batch_records: int = 2000
     breaker_bad: int | None = 100
     """Bad records among a topic's last 200 that stop it; None: no breaker."""
     breaker_pause: float = 60.0
