@@ -143,7 +143,7 @@ class _Fate:
             self._befall(fault)
 
     def _befall(self, fault: Fault) -> None:
-        self.befell[fault.kind] = self.befell.get(fault.kind, 0) + 1
+        self.befell[fault.kind.value] = self.befell.get(fault.kind.value, 0) + 1
         self.conductor.note(f"*** {fault}")
         befall(fault, self._world, self.conductor, self._chance)
 

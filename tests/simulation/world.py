@@ -152,6 +152,7 @@ class World:
         """Start another instance."""
         process = SimProcess(f"instance-{len(self.processes) + 1}")
         self.processes.append(process)
+        self.stops[process.name] = asyncio.Event()  # it may be told to stop before it takes its first step
         context = copy_context()
         context.run(PROCESS.set, process)
         self.ends[process.name] = self.loop.create_task(self._run(process), context=context)
@@ -159,7 +160,7 @@ class World:
 
     async def _run(self, process: SimProcess) -> None:
         edge: Edge = partial(self.conductor.edge, process)
-        stop = self.stops[process.name] = asyncio.Event()
+        stop = self.stops[process.name]
         numbers = random.Random(f"{process.name} {self.random.random()}")
 
         async def clock(_tx: AsyncConnection) -> datetime:
