@@ -107,7 +107,7 @@ async def replay(  # noqa: PLR0917 - click names them all
     outcome decided.
 
     \b
-    Examples:
+    Example:
       quartermaster replay --dry-run
       quartermaster replay --topic job.completed --from 2026-03-01T00:00:00Z --to 2026-03-02T00:00:00Z
       quartermaster replay --from job.completed:3=18200 --to job.completed:3=18300
