@@ -119,6 +119,16 @@ class InboxRow:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedSummary:
+    """How many of an organization's events failed alike: of one type, with one `failure` (JSON)."""
+
+    type: EventType
+    failure: str | None
+    count: int
+    oldest_since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class WaitingSummary:
     """How many events wait for one reason, and since when the oldest."""
 
@@ -134,6 +144,7 @@ _HEADS: Final = text("state = 'waiting' AND type <> 'job.completed' AND reason <
 _BEHIND: Final = text("state = 'waiting' AND type <> 'job.completed' AND reason = 'behind'")
 _FAILED: Final = text("state = 'failed'")
 _WAITING: Final = text("state = 'waiting'")
+_OF_A_JOB: Final = text("type = 'job.completed'")
 
 _COLUMNS = tuple(field.name for field in fields(InboxRow))
 _row_columns = [inbox.c[name] for name in _COLUMNS]
@@ -589,15 +600,60 @@ async def drainable_orgs(tx: AsyncConnection, now: datetime, limit: int) -> list
     return list((await tx.scalars(query)).all())
 
 
-async def waiting_of(tx: AsyncConnection, org_id: str, limit: int | None = None) -> list[InboxRow]:
-    """Everything of one organization that waits, in the order received."""
+async def waiting_of(tx: AsyncConnection, org_id: str, *, after: int = 0, limit: int = 500) -> list[InboxRow]:
+    """The first `limit` events of an organization that wait, beyond number `after`, in the order received."""
     columns = inbox.c
-    listed = union_all(
-        *(select(columns.inbox_id).where(kind, columns.org_id == org_id) for kind in (_JOBS, _PROVISIONING))
-    ).subquery()
+    # Each part by itself: of a million waiting jobs no more are looked at than are wanted.
+    parts = [
+        select(
+            select(columns.inbox_id)
+            .where(kind, columns.org_id == org_id, columns.inbox_id > after)
+            .order_by(columns.inbox_id)
+            .limit(limit)
+            .subquery()
+        )
+        for kind in (_JOBS, _PROVISIONING)
+    ]
+    listed = union_all(*parts).subquery()
     query = (
         select(*_row_columns)
         .join(listed, listed.c.inbox_id == columns.inbox_id)
+        .order_by(columns.inbox_id)
+        .limit(limit)
+    )
+    return [_row(row) for row in await tx.execute(query)]
+
+
+async def count_waiting(tx: AsyncConnection, org_id: str) -> int:
+    """How many events of one organization wait."""
+    counts = [
+        select(func.count()).select_from(inbox).where(kind, inbox.c.org_id == org_id).scalar_subquery()
+        for kind in (_JOBS, _PROVISIONING)
+    ]
+    return await tx.scalar(select(counts[0] + counts[1])) or 0
+
+
+async def failures_of(tx: AsyncConnection, org_id: str, limit: int = 100) -> list[FailedSummary]:
+    """Why events of one organization failed, the organization's own first, then the most frequent."""
+    columns = inbox.c
+    count = func.count()
+    own_first = case((columns.type == EventType.ORG_CREATED, 0), else_=1)
+    query = (
+        select(columns.type, columns.failure, count, func.min(columns.stored_at))
+        .where(_FAILED, columns.org_id == org_id)
+        .group_by(columns.type, columns.failure)
+        .order_by(own_first, count.desc(), columns.type, columns.failure)
+        .limit(limit)
+    )
+    return [FailedSummary(EventType(type_), *rest) for type_, *rest in await tx.execute(query)]
+
+
+async def of_job(tx: AsyncConnection, org_id: str, job_id: str, limit: int = 100) -> list[InboxRow]:
+    """The events about one job that wait or failed, in the order received."""
+    columns = inbox.c
+    query = (
+        select(*_row_columns)
+        .where(_OF_A_JOB, columns.org_id == org_id, columns.subject == job_id)
         .order_by(columns.inbox_id)
         .limit(limit)
     )

@@ -6,14 +6,14 @@ organization's locked row.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from operator import attrgetter
-from typing import Any
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Integer, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Integer, Select, and_, case, exists, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.transactions import charge_id
@@ -29,8 +29,7 @@ class EntryKind(StrEnum):
     ADJUSTMENT = "adjustment"
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
+class LedgerEntry(NamedTuple):
     """One booking.
 
     `entry` numbers the organization's bookings (1, 2, 3, ...), `sequence` its charges among them. `credits`
@@ -60,8 +59,8 @@ class Verification:
     problems: list[str]
 
 
-_COLUMNS = tuple(field.name for field in fields(LedgerEntry))
-_values = attrgetter(*_COLUMNS)
+_COLUMNS: Final = LedgerEntry._fields
+_transaction_id: Final = itemgetter(0)
 _entry_columns = [ledger_entries.c[name] for name in _COLUMNS]
 
 #: Problems named of each kind: enough to see what is wrong, few enough to read.
@@ -78,8 +77,7 @@ async def append(tx: AsyncConnection, entries: Iterable[LedgerEntry]) -> None:
         negative.
     """
     # Two transactions that would book the same ids wait for each other in one order.
-    rows = sorted((_values(entry) for entry in entries), key=lambda row: row[0])
-    await insert_rows(tx, ledger_entries, _COLUMNS, rows)
+    await insert_rows(tx, ledger_entries, _COLUMNS, sorted(entries, key=_transaction_id))
 
 
 async def charged(tx: AsyncConnection, transaction_ids: Iterable[UUID]) -> set[UUID]:
@@ -112,17 +110,59 @@ async def charged_at(tx: AsyncConnection, moment: datetime) -> dict[str, int]:
 
 
 async def entries_of(
-    tx: AsyncConnection, org_id: str, after: int = 0, limit: int | None = None
+    tx: AsyncConnection,
+    org_id: str,
+    after: int = 0,
+    limit: int | None = None,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> list[LedgerEntry]:
-    """An organization's entries with a number beyond `after`, in order."""
+    """An organization's entries with a number beyond `after`, in order.
+
+    Args:
+        tx: The transaction.
+        org_id: The organization.
+        after: The number beyond which they begin.
+        limit: How many at most.
+        since: Only those booked at or after this.
+        until: Only those booked before this.
+    """
     columns = ledger_entries.c
-    query = (
-        select(*_entry_columns)
-        .where(columns.org_id == org_id, columns.entry > after)
-        .order_by(columns.entry)
-        .limit(limit)
-    )
+    query = select(*_entry_columns).where(columns.org_id == org_id, columns.entry > after)
+    query = _booked(query, since, until).order_by(columns.entry).limit(limit)
     return [_entry(row) for row in await tx.execute(query)]
+
+
+async def entries_of_all(
+    tx: AsyncConnection,
+    *,
+    after: tuple[str, int] = ("", 0),
+    limit: int,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[LedgerEntry]:
+    """The first `limit` entries of all organizations beyond one (organization, number), in that order.
+
+    Args:
+        tx: The transaction.
+        after: The organization and number beyond which they begin.
+        limit: How many at most.
+        since: Only those booked at or after this.
+        until: Only those booked before this.
+    """
+    columns = ledger_entries.c
+    query = select(*_entry_columns).where(tuple_(columns.org_id, columns.entry) > tuple_(*after))
+    query = _booked(query, since, until).order_by(columns.org_id, columns.entry).limit(limit)
+    return [_entry(row) for row in await tx.execute(query)]
+
+
+def _booked(query: Select[Any], since: datetime | None, until: datetime | None) -> Select[Any]:
+    if since is not None:
+        query = query.where(ledger_entries.c.created_at >= since)
+    if until is not None:
+        query = query.where(ledger_entries.c.created_at < until)
+    return query
 
 
 async def totals(tx: AsyncConnection, org_id: str) -> tuple[int, int]:

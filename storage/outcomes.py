@@ -38,10 +38,25 @@ _columns = [outcomes.c[field.name] for field in fields(StoredOutcome)]
 _query = select(*_columns).order_by(outcomes.c.outcome_seq)
 
 
-async def of_job(tx: AsyncConnection, org_id: str, job_key: UUID) -> list[StoredOutcome]:
-    """Everything said of one job (`schemas.transactions.charge_id`), in the order decided."""
-    query = _query.where(outcomes.c.job_key == job_key, outcomes.c.org_id == org_id)
+async def of_job(
+    tx: AsyncConnection, org_id: str, job_key: UUID, *, after: int = 0, limit: int = 500
+) -> list[StoredOutcome]:
+    """What was said of one job (its `charge_id`) beyond number `after`, in the order decided."""
+    columns = outcomes.c
+    query = _query.where(
+        columns.job_key == job_key, columns.org_id == org_id, columns.outcome_seq > after
+    ).limit(limit)
     return [_stored(row) for row in await tx.execute(query)]
+
+
+async def of_charges(tx: AsyncConnection, job_keys: Sequence[UUID]) -> dict[UUID, StoredOutcome]:
+    """The outcome that told of the charge of each of these jobs, as far as it is kept."""
+    if not job_keys:
+        return {}
+    columns = outcomes.c
+    query = _query.where(among(tx, columns.job_key, job_keys), columns.type == OutcomeType.CREDITS_DEDUCTED)
+    rows = map(_stored, await tx.execute(query))
+    return {stored.job_key: stored for stored in rows if stored.job_key is not None}
 
 
 async def of_event(tx: AsyncConnection, identity: UUID) -> list[StoredOutcome]:

@@ -178,6 +178,9 @@ Index(
 _partial("ix_inbox_due", f"{_PROVISIONING} AND due_at IS NOT NULL", inbox.c.due_at, inbox.c.org_id)
 _partial("ix_inbox_org_due", f"{_PROVISIONING} AND due_at IS NOT NULL", inbox.c.org_id, inbox.c.due_at)
 _partial("ix_inbox_failed", _FAILED, inbox.c.inbox_id)
+# What an operator looks for: why an organization failed, and what is kept of one job.
+_partial("ix_inbox_org_failed", _FAILED, inbox.c.org_id, inbox.c.inbox_id)
+_partial("ix_inbox_job", "type = 'job.completed'", inbox.c.org_id, inbox.c.subject)
 # What the metrics count, without reading the events.
 _partial("ix_inbox_waiting", _WAITING, inbox.c.reason, inbox.c.stored_at)
 

@@ -2,15 +2,18 @@
 
 import re
 import unicodedata
+from datetime import UTC, date, datetime, time
 from typing import Final
 from uuid import UUID
 
 import click
 
 from schemas.identifiers import IDENTIFIER_PATTERN
+from schemas.timestamps import parse_rfc3339
 
 _IDENTIFIER: Final = re.compile(IDENTIFIER_PATTERN)
 _LONGEST: Final = 255
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class Identifier(click.ParamType[str]):
@@ -59,6 +62,30 @@ class TransactionId(click.ParamType[UUID]):
         except ValueError:
             self.fail("must be a transaction id as `quartermaster ledger show` prints it", param, ctx)
 
+
+class Moment(click.ParamType[datetime]):
+    """A point in time: a timestamp of RFC 3339, or a date, which is its midnight in UTC."""
+
+    name = "time"
+
+    def convert(
+        self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Return the time in UTC, or fail with the forms there are."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            if _DATE.fullmatch(value):
+                return datetime.combine(date.fromisoformat(value), time(), UTC)
+            return parse_rfc3339(value)
+        except ValueError:
+            self.fail("must be a date (2026-03-01) or a time (2026-03-01T12:00:00Z)", param, ctx)
+
+
+since_option = click.option(
+    "--since", type=Moment(), help="Only from then on: 2026-03-01, or 2026-03-01T12:00:00Z."
+)
+until_option = click.option("--until", type=Moment(), help="Only before then.")
 
 org_id_argument = click.argument("org_id", metavar="ORG_ID", type=Identifier())
 

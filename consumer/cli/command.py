@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import click
 from aiokafka.errors import KafkaError
@@ -19,13 +19,8 @@ from storage.migrations import is_current
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_EXPECTED = (
-    SettingsError,
-    DatabaseUnavailable,
-    DataRefused,
-    KafkaUnreachable,
-    LiteLLMError,
-)
+_EXPECTED = (SettingsError, DataRefused, LiteLLMError)
+_MORE: Final = "`quartermaster doctor` looks at everything that is needed"
 
 
 class CommandFailed(click.ClickException):
@@ -52,10 +47,12 @@ def failures_in_one_line() -> Iterator[None]:
     """Turn what may go wrong outside the program into `CommandFailed`; defects keep their traceback."""
     try:
         yield
+    except (DatabaseUnavailable, KafkaUnreachable) as error:
+        raise CommandFailed(f"{error} ({_MORE})") from error
     except _EXPECTED as error:
         raise CommandFailed(str(error)) from error
     except KafkaError as error:
-        raise CommandFailed(f"Kafka: {describe_error(error)}") from error
+        raise CommandFailed(f"Kafka: {describe_error(error)} ({_MORE})") from error
 
 
 @contextlib.asynccontextmanager
@@ -83,3 +80,10 @@ async def database_of_environment() -> AsyncIterator[Database]:
     """Open the database that the environment names; see `opened_database`."""
     async with opened_database(load_settings()) as database:
         yield database
+
+
+def no_organization(org_id: str) -> CommandFailed:
+    """Make the failure that says that an organization is not there, and where to look."""
+    return CommandFailed(
+        f"there is no organization {org_id!r}: `quartermaster org list` shows which there are"
+    )

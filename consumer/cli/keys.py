@@ -46,11 +46,17 @@ async def show(org_id: str, user_id: str | None, *, as_json: bool) -> None:
         if user_id is None:
             profile = await organizations.profile(tx, org_id)
             if profile is None:
-                raise CommandFailed(f"there is no active organization {org_id!r}")
+                raise CommandFailed(
+                    f"there is no active organization {org_id!r}:"
+                    " `quartermaster org list` shows all and their status"
+                )
             user_id = profile.owner_user_id
         stored = await virtual_keys.live(tx, org_id, user_id, _KEY_NAME)
         if stored is None:
-            raise CommandFailed(f"there is no key of user {user_id!r} in organization {org_id!r}")
+            raise CommandFailed(
+                f"there is no key of user {user_id!r} in organization {org_id!r}:"
+                " `quartermaster org show` names its users and what waits"
+            )
         with _readable():
             key = vault.decrypt(stored.ciphertext)
     document = {"org_id": org_id, "user_id": user_id, "key": key, "hash": stored.key_hash}

@@ -1,7 +1,9 @@
 """What commands print: tables and sentences for people, or one JSON document with ``--json``."""
 
 import sys
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import click
@@ -11,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consumer.harmless import in_json, replaced
+from schemas.timestamps import format_rfc3339
 
 _WIDE: Final = 240
 
@@ -19,7 +22,39 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 def print_json(document: object) -> None:
     """Print a document for programs, indented, keys in their order."""
-    click.echo(in_json(orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str).decode()))
+    click.echo(_json(document))
+
+
+async def print_json_list(items: AsyncIterable[object]) -> None:
+    """Print a list for programs as `print_json` does, each item as it comes: none is kept."""
+    await _stream_list(items, begin="[", indent="  ", end="]")
+
+
+async def print_json_with_list(head: Mapping[str, object], name: str, items: AsyncIterable[object]) -> None:
+    """Print a document whose last member is a list of which no item is kept.
+
+    Args:
+        head: The members before it; one at least.
+        name: The list's name.
+        items: Its items.
+    """
+    opened = _json(head).removesuffix("\n}")
+    await _stream_list(items, begin=f'{opened},\n  "{name}": [', indent="    ", end="  ]", last="\n}")
+
+
+async def _stream_list(
+    items: AsyncIterable[object], *, begin: str, indent: str, end: str, last: str = ""
+) -> None:
+    empty = True
+    async for item in items:
+        click.echo(begin if empty else ",")
+        click.echo(textwrap.indent(_json(item), indent), nl=False)
+        empty = False
+    click.echo(f"{begin}]{last}" if empty else f"\n{end}{last}")
+
+
+def _json(document: object) -> str:
+    return in_json(orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str).decode())
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -62,6 +97,11 @@ def print_facts(facts: Sequence[tuple[str, object]]) -> None:
     for name, value in facts:
         shown = "-" if value is None or value == "" else str(value)
         console().print(Text(f"{name.ljust(width)}  ", style="bold").append(visible(shown)))
+
+
+def brief(moment: datetime | None) -> str | None:
+    """Say when, to the second: enough for people, and tables stay narrow. Programs get all of it."""
+    return None if moment is None else format_rfc3339(moment.replace(microsecond=0)).replace(".000000", "")
 
 
 def visible(text: str) -> Text:

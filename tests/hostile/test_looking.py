@@ -20,12 +20,13 @@ from consumer.__main__ import show_defect
 from consumer.cli.command import CommandFailed
 from consumer.cli.output import print_facts, print_json, print_table, say
 from consumer.harmless import escaped, in_json, replaced
-from consumer.ingest.batch import Received, apply_batch
+from consumer.ingest.batch import Received, RejectedRecord, apply_batch
 from consumer.ingest.judging import IngestPolicy
 from consumer.logging import configure_logging
 from consumer.metrics import Metrics
 from consumer.settings import IsolatedSettings
-from schemas.decode import IncomingRecord, PassedOver, decode
+from schemas.dead_letters import DeadLetterReason
+from schemas.decode import IncomingRecord, PassedOver, Rejected, decode
 from schemas.event import InboundEvent
 from schemas.outcomes import Origin
 from storage import members, organizations, virtual_keys
@@ -178,7 +179,7 @@ def test_nothing_that_is_printed_steers(capsys: pytest.CaptureFixture[str]) -> N
 
 ORG, USER, JOB = f"org{IN_IDS}x", f"user{IN_IDS}x", f"job{IN_IDS}x"
 SOURCE, ID = f"/source{EVERYTHING[2:]}", f"id{EVERYTHING[2:]}"  # U+0000 can't be in an event
-POLICY = IngestPolicy(our_source="/q", credits_per_job=1, dependency_wait=PROFILE.provisioned_at - NOW)
+POLICY = IngestPolicy(our_source="/q", credits_per_job=0, dependency_wait=PROFILE.provisioned_at - NOW)
 
 Write = Callable[[Callable[[AsyncConnection], Awaitable[Any]]], Any]
 
@@ -207,9 +208,20 @@ def hostile(write: Write) -> None:
         )
         await virtual_keys.intend(tx, key)
         await virtual_keys.mark(tx, KEY_HASH, KeyState.LIVE)
-        await apply_batch(tx, list(_events()), [], policy=POLICY, origin=Origin.LIVE, now=datetime.now(UTC))
+        await apply_batch(
+            tx, list(_events()), [_refused()], policy=POLICY, origin=Origin.LIVE, now=datetime.now(UTC)
+        )
 
     write(work)
+
+
+def _refused() -> RejectedRecord:
+    """A dead letter whose every part is hostile."""
+    value = spell({EVERYTHING[2:]: EVERYTHING[2:], "specversion": "1.0"})
+    raw = EVERYTHING.encode()
+    record = IncomingRecord("in", 0, 9, 0, raw, value, ((EVERYTHING, raw), (f"{EVERYTHING}2", b"\xff\x1b")))
+    refused = Rejected(DeadLetterReason.INVALID_ENVELOPE, "type: is required", ID, SOURCE, EVERYTHING[2:])
+    return RejectedRecord(refused, record)
 
 
 def _events() -> Iterator[Received]:
@@ -241,8 +253,11 @@ def _events() -> Iterator[Received]:
     ("command", "told"),
     [
         (("org", "show", ORG), (ORG, USER, SOURCE, f"{ID}1")),
+        (("org", "list"), (ORG,)),
+        (("dead-letters", "list"), (ID, SOURCE, EVERYTHING[2:])),
+        (("dead-letters", "show", "1"), (EVERYTHING, ID, SOURCE)),
         (("job", "show", ORG, JOB), (ORG, JOB, SOURCE, f"{ID}0")),
-        (("ledger", "show", ORG), ()),
+        (("ledger", "show", ORG), (JOB, SOURCE, f"{ID}0")),
         (("ledger", "verify"), ()),
         (("keys", "show", ORG, USER), (ORG, USER)),
         (("keys", "show", ORG), (ORG, USER)),
@@ -286,6 +301,13 @@ def test_what_is_not_there_is_told_without_being_steered(
     assert answer.code == 1
     assert not answer.out
     assert not steering(answer.err)
+
+
+@pytest.mark.usefixtures("hostile")
+def test_a_dead_letter_that_is_still_bad_is_told_without_steering(quartermaster: Quartermaster) -> None:
+    answer = quartermaster("dead-letters", "redrive", "--all")
+    assert answer.code == 1
+    assert not steering(answer.out + answer.err)
 
 
 def test_publish_names_bad_lines_without_being_steered(quartermaster: Quartermaster) -> None:

@@ -39,6 +39,7 @@ class Answer:
     code: int
     out: str
     err: str
+    raw: bytes = b""
 
     @property
     def json(self) -> Any:
@@ -63,7 +64,7 @@ def quartermaster(database_path: Path) -> Quartermaster:
         result = CliRunner().invoke(cli, arguments, input=stdin, prog_name="quartermaster")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        return Answer(result.exit_code, result.stdout, result.stderr)
+        return Answer(result.exit_code, result.stdout, result.stderr, result.stdout_bytes)
 
     return run
 
@@ -170,6 +171,18 @@ def job_event(event_id: str, job_id: str, org_id: str = "acme") -> Any:
         data={"org_id": org_id, "job_id": job_id, "status": "completed"},
         trace=NO_TRACE,
     )
+
+
+def founded(org_id: str, event_id: str) -> NewInboxRow:
+    event = make_event(
+        EventType.ORG_CREATED,
+        "/up",
+        event_id,
+        time="2026-03-01T12:00:00Z",
+        data={"org_id": org_id, "name": "A", "owner_user_id": "ann"},
+        trace=NO_TRACE,
+    )
+    return _row(event, WaitReason.TURN)
 
 
 def waiting_user(org_id: str, event_id: str, user_id: str) -> NewInboxRow:

@@ -1,6 +1,8 @@
 """What all commands have in common."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -31,15 +33,42 @@ def every_command() -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("path", every_command(), ids=" ".join)
-def test_every_command_teaches_with_an_example_and_takes_json(
-    quartermaster: Quartermaster, path: tuple[str, ...]
+def test_every_command_teaches_with_examples_that_it_takes(
+    quartermaster: Quartermaster, path: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = quartermaster(*path, "--help")
 
     assert answer.code == 0
-    assert "Example:\n" in answer.out
-    assert f"quartermaster {' '.join(path)}" in answer.out.partition("Example:")[2]
     assert "--json" in answer.out
+    examples = commands_in(re.split(r"(?m)^  Examples?:$", answer.out)[1].partition("\nOptions:")[0])
+    assert any(tuple(words[: len(path)]) == path for words in examples)
+    # Each is read as if it were given; what it would do is left out.
+    monkeypatch.setattr(click.Command, "invoke", lambda *_: None)
+    for words in examples:
+        for word in words:
+            if word.endswith((".json", ".jsonl")):
+                (tmp_path / word).touch()
+        taken = quartermaster(*words, stdin="")
+        assert taken.code == 0, (words, taken.err)
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """The words of each `quartermaster ...` in lines for a shell."""
+    commands: list[list[str]] = []
+    for line in text.replace("\\\n", " ").splitlines():
+        # A substitution's own words are no matter here.
+        lexer = shlex.shlex(re.sub(r"\$\(.*\)", "x", line), posix=True, punctuation_chars="|;&<>")
+        lexer.whitespace_split = True
+        reading = False
+        for word in lexer:
+            if word == "quartermaster" and not reading:
+                commands.append([])
+                reading = True
+            elif set(word) <= set("|;&<>"):
+                reading = False
+            elif reading:
+                commands[-1].append(word)
+    return commands
 
 
 @pytest.mark.parametrize(
@@ -106,3 +135,47 @@ def test_python_m_consumer_is_the_same(tmp_path: Path) -> None:
     assert (
         done.stderr == "Error: there is no database quartermaster.db: run `quartermaster db upgrade` first\n"
     )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_its_script(quartermaster: Quartermaster, shell: str) -> None:
+    script = quartermaster("completion", shell).out
+    assert f"_QUARTERMASTER_COMPLETE={shell}_complete" in script
+    assert quartermaster("completion", shell, "--json").json == {
+        "shell": shell,
+        "script": script.removesuffix("\n"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["d"], ["demo", "doctor", "dead-letters", "db"]),
+        (["dead-letters", "re"], ["redrive"]),
+        (["dead-letters", "list", "--reason", "inv"], ["invalid_json", "invalid_envelope", "invalid_data"]),
+        (["ledger", "show", "--un"], ["--until"]),
+    ],
+)
+def test_bash_completes_commands_options_and_values(
+    quartermaster: Quartermaster, tmp_path: Path, typed: list[str], offered: list[str]
+) -> None:
+    (tmp_path / "script").write_text(quartermaster("completion", "bash").out)
+    asked = (
+        'source ./script; COMP_WORDS=(quartermaster "$@"); COMP_CWORD=$#;'
+        ' _quartermaster_completion "$PROGRAM"; printf \'%s\\n\' "${COMPREPLY[@]}"'
+    )
+    program = tmp_path / "quartermaster"
+    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m consumer \"$@\"\n")
+    program.chmod(0o755)
+
+    done = subprocess.run(
+        ["bash", "-c", asked, "bash", *typed],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "PROGRAM": str(program)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert done.stdout.split() == offered

@@ -15,8 +15,9 @@ from schemas.outcomes import OUTCOME_CONTENT_TYPE, OutcomeType, Stream
 from schemas.transactions import charge_id
 from storage import dead_letters, organizations, outbox, outcomes
 from storage.database import Database
+from storage.dead_letters import Wanted
 from storage.outbox import SHARDS, shard_of
-from tests.integration.storage.rows import NOON, after, letter, outcome
+from tests.integration.storage.rows import NOON, after, first_column, letter, outcome
 
 Statements = Callable[[AsyncConnection], AbstractContextManager[list[str]]]
 Explain = Callable[[AsyncConnection, Callable[[], Awaitable[object]]], Awaitable[str]]
@@ -210,10 +211,10 @@ async def test_a_record_is_dead_lettered_once(database: Database) -> None:
         again = await outbox.append_dead_letters(tx, [letter(2, error="said otherwise"), letter(3)])
     async with database.reading() as tx:
         records = await outbox.pending(tx, ALL)
-        listed = await dead_letters.list_(tx)
+        listed = await dead_letters.page(tx, Wanted())
     assert (first, again) == ([True, True, False], [False, True])
     assert len(records) == 3
-    assert {stored.letter.error for stored in listed} == {"not UTF-8"}
+    assert {one.error for one in listed} == {"not UTF-8"}
     assert await _empty(database, []) == []
 
 
@@ -286,8 +287,7 @@ async def test_dead_letters_are_kept_in_the_order_of_their_digests(tx: AsyncConn
 
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
         if statement.startswith('INSERT INTO "dead_letters"'):
-            given_ = parameters[0] if dialect == "postgresql" else [row[0] for row in parameters]
-            kept.append([UUID(str(digest)).hex for digest in given_])
+            kept.append([UUID(digest).hex for digest in first_column(parameters)])
 
     event.listen(tx.sync_connection, "before_cursor_execute", note)
     await outbox.append_dead_letters(tx, [letter(number) for number in range(20)])
@@ -314,31 +314,6 @@ async def test_of_a_dead_letter_given_twice_one_is_new(database: Database) -> No
             b"3",
         ]
         assert await outbox.append_dead_letters(tx, []) == []
-
-
-async def test_dead_letters_are_found_by_reason_topic_and_whether_redriven(database: Database) -> None:
-    letters = [
-        letter(1),
-        letter(2, topic="org.created"),
-        letter(3, reason=DeadLetterReason.ID_CONFLICT, value=b""),
-    ]
-    async with database.transaction() as tx:
-        for one in letters:
-            await outbox.append_dead_letters(tx, [one])
-        stored = await dead_letters.list_(tx)
-        assert [one.letter for one in stored] == letters
-        assert await dead_letters.get(tx, stored[1].dead_letter_id) == stored[1]
-        assert await dead_letters.get(tx, 10**6) is None
-        assert await dead_letters.list_(tx, topic="org.created") == [stored[1]]
-        assert await dead_letters.list_(tx, reason=DeadLetterReason.ID_CONFLICT) == [stored[2]]
-        assert await dead_letters.list_(tx, after=stored[0].dead_letter_id, limit=1) == [stored[1]]
-        assert await dead_letters.known(tx, [letters[0].digest, uuid4()]) == {letters[0].digest}
-        assert await dead_letters.known(tx, []) == set()
-
-        assert await dead_letters.mark_redriven(tx, stored[0].dead_letter_id, after(5))
-        assert not await dead_letters.mark_redriven(tx, stored[0].dead_letter_id, after(6))
-        assert [one.redriven_at for one in await dead_letters.list_(tx, redriven=True)] == [after(5)]
-        assert await dead_letters.list_(tx, redriven=False) == stored[1:]
 
 
 # -- outcomes kept --
