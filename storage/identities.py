@@ -84,6 +84,40 @@ async def _sqlite_register(tx: AsyncConnection, given: Mapping[UUID, bytes]) -> 
     return known
 
 
+async def standing(tx: AsyncConnection, supposed: Mapping[UUID, bytes]) -> dict[UUID, bytes]:
+    """The fingerprints of those of these identities that are known, where most are supposed right.
+
+    What is as supposed is not sent back: of a batch of duplicates nothing is.
+    """
+    if not supposed or not on_postgresql(tx):
+        return await lookup(tx, supposed)
+    in_order = sorted(supposed)
+    columns = columns_of(list(identities.c), (in_order, [supposed[identity] for identity in in_order]))
+    known = dict(supposed)
+    for identity, fingerprint in await tx.execute(_pg_otherwise(columns.forms), columns.parameters):
+        if fingerprint is None:
+            del known[identity]
+        else:
+            known[identity] = bytes(fingerprint)
+    return known
+
+
+@lru_cache(maxsize=16)
+def _pg_otherwise(forms: tuple[Form, ...]) -> TextClause:
+    # A look-up for each, by the key, as above; and an array in a condition takes long to be planned.
+    return text(
+        f"""
+        SELECT identity, stands FROM (
+            SELECT given.identity, given.fingerprint, (
+                SELECT kept.fingerprint FROM identities AS kept WHERE kept.identity = given.identity
+            ) AS stands
+            FROM {given_sql(list(identities.c), forms)} AS given
+        ) AS looked
+        WHERE stands IS DISTINCT FROM fingerprint
+        """  # noqa: S608 (names from our own tables)
+    )
+
+
 async def lookup(tx: AsyncConnection, ids: Iterable[UUID]) -> dict[UUID, bytes]:
     """The fingerprints of those of `ids` that are known."""
     wanted = list(ids)

@@ -40,8 +40,12 @@ class Sifted:
 
 async def look(tx: AsyncConnection, batch: Sequence[Decoded]) -> Known:
     """Look up a batch; it only reads."""
-    wanted = {one.meaning.identity for one in batch if isinstance(one.meaning, InboundEvent)}
-    fingerprints = await identities.lookup(tx, wanted)
+    supposed = {
+        one.meaning.identity: one.meaning.fingerprint
+        for one in batch
+        if isinstance(one.meaning, InboundEvent)
+    }
+    fingerprints = await identities.standing(tx, supposed)
     unsettled = [
         _digest(one)
         for one in batch

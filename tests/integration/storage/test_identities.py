@@ -133,3 +133,15 @@ async def test_like_a_dictionary_that_keeps_what_came_first(
         assert registered.known == {identity: before[identity] for identity in asked & before.keys()}
     async with database.reading() as tx:
         assert await identities.lookup(tx, model) == model
+
+
+async def test_what_stands_is_told_whatever_it_is_supposed_to_be(database: Database) -> None:
+    ids = [uuid4() for _ in range(4)]
+    async with database.transaction() as tx:
+        await identities.register(tx, [(ids[0], b"a"), (ids[1], b"b"), (ids[2], b"c")])
+    async with database.reading() as tx:
+        supposed = {ids[0]: b"a", ids[1]: b"another", ids[3]: b"d"}
+        assert await identities.standing(tx, supposed) == {ids[0]: b"a", ids[1]: b"b"}
+        assert await identities.standing(tx, {ids[2]: b"c"}) == {ids[2]: b"c"}
+        assert await identities.standing(tx, {ids[3]: b"d"}) == {}
+        assert await identities.standing(tx, {}) == {}
