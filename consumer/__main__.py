@@ -4,14 +4,14 @@ import sys
 import traceback
 from types import TracebackType
 
-from consumer.cli.main import cli
+from consumer.cli.main import OWN_PROCESS, cli
 from consumer.harmless import escaped
 
 
 def main() -> None:
     """Run the command line and exit with 0 (done), 1 (failed) or 2 (wrong use)."""
     sys.excepthook = show_defect
-    cli(prog_name="quartermaster")
+    cli(prog_name="quartermaster", obj=OWN_PROCESS)
 
 
 def show_defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -28,6 +28,10 @@ _COMMANDS: Final[Mapping[str, str]] = {
 }
 
 
+OWN_PROCESS: Final = "own process"
+"""The context's object where a command has its process to itself, as from a shell."""
+
+
 class _Commands(click.Group):
     """Finds the commands by the table above, and shows them in its order."""
 

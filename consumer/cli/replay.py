@@ -4,13 +4,16 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
+from typing import Final
 
 import click
 import structlog
 
 from consumer.cli.arguments import Identifier
 from consumer.cli.command import asynchronous
+from consumer.cli.main import OWN_PROCESS
 from consumer.cli.output import json_option
 from consumer.cli.replaying import (
     DEFAULT_NEW_PER_S,
@@ -26,7 +29,9 @@ from consumer.replay.selection import WrongSelection, read_bound, select
 from consumer.replay.stored import select_stored
 from consumer.settings import REQUIRED_TO_RUN, Settings, load_settings
 
-_BOUND = "TIME|TOPIC:PARTITION=OFFSET"
+NICE: Final = 10
+"""Whatever else runs on this machine goes first, a live consumer above all; alone, it costs nothing."""
+_BOUND: Final = "TIME|TOPIC:PARTITION=OFFSET"
 
 
 @click.command("replay")
@@ -107,7 +112,7 @@ async def replay(  # noqa: PLR0917 - click names them all
     outcome decided.
 
     \b
-    Examples:
+    Example:
       quartermaster replay --dry-run
       quartermaster replay --topic job.completed --from 2026-03-01T00:00:00Z --to 2026-03-02T00:00:00Z
       quartermaster replay --from job.completed:3=18200 --to job.completed:3=18300
@@ -137,6 +142,8 @@ async def replay(  # noqa: PLR0917 - click names them all
         if not from_topics:
             stored = select_stored(begin=first, end=last, orgs=orgs, event_ids=event_ids, sources=sources)
         settings = load_settings(require=REQUIRED_TO_RUN)
+        if ctx.obj == OWN_PROCESS:
+            os.nice(NICE)
         with _warnings_on_stderr(settings), garbage_rarely():
             if stored is not None and retry_failed:
                 done = await retry(settings, stored, frozenset(reasons), manner)

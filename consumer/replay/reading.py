@@ -164,6 +164,7 @@ class Reader:
         """Prepare to read with a started consumer that has no group (`auto_offset_reset="none"`)."""
         self._consumer = consumer
         self._ends = {one: span.end for one, span in spans.items() if len(span)}
+        self._last = dict(self._ends)
         self._places = {one: spans[one].start for one in self._ends}
         self._monotonic = monotonic
         self._moved_at = monotonic()
@@ -192,8 +193,12 @@ class Reader:
         room, size, wait_ms = max_records, 0, FETCH_WAIT_MS
         while room > 0 and size < MAX_BATCH_BYTES and self._ends:
             taken = await self._take(min(room, FETCH_PIECE), wait_ms)
-            moved = await self._note_places(piece)
+            # Where no record came, markers and gaps may have been passed all the same.
+            moved = await self._note_places(piece, taken or list(self._ends))
             for partition, records in taken.items():
+                records = self._within(partition, records)  # noqa: PLW2901
+                if not records:
+                    continue
                 piece.records.setdefault(partition, []).extend(records)
                 room -= len(records)
                 size += sum(len(record.value or b"") + weight_beside_value(record) for record in records)
@@ -223,18 +228,20 @@ class Reader:
             return {}
         except KafkaError as error:
             raise KafkaUnreachable(f"Kafka can't be read: {describe_error(error)}") from error
-        within = {}
-        for partition, records in fetched.items():
-            end = self._ends.get(partition, 0)
-            if records and records[-1].offset >= end:
-                records = [record for record in records if record.offset < end]  # noqa: PLW2901
-            if records:
-                within[partition] = records
-        return within
+        return {partition: records for partition, records in fetched.items() if records}
 
-    async def _note_places(self, piece: Piece) -> bool:
+    def _within(self, partition: TopicPartition, records: list[ConsumerRecord]) -> list[ConsumerRecord]:
+        end = self._last[partition]
+        if records[-1].offset < end:
+            return records
+        return [record for record in records if record.offset < end]
+
+    async def _note_places(self, piece: Piece, partitions: Iterable[TopicPartition]) -> bool:
         moved = False
-        for partition, end in list(self._ends.items()):
+        for partition in partitions:
+            end = self._ends.get(partition)
+            if end is None:
+                continue
             place = min(end, await self._position(partition))
             if place != self._places[partition]:
                 self._places[partition] = piece.places[partition] = place
