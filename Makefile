@@ -46,7 +46,7 @@ check: $(INSTALLED) ## linter, formatter, types, folder order, generated documen
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m schemas.documents --check
 
-bench: $(INSTALLED) ## the measured comparisons (benchmarks/)
+bench: $(INSTALLED) ## ours beside the bare pipe and other programs, on a real broker (QM_TEST_KAFKA)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 # What is tried to break it, by hand and for as long as one likes; docs/reliability.md says what came of it.

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, LeaderNotAvailableError
@@ -78,15 +79,6 @@ class Delivery:
         """Say how many partitions a topic has as far as is known; 0 where it is not there."""
         return len(self._started.client.cluster.partitions_for_topic(topic) or ())
 
-    def lane_of(self, record: PendingRecord, topic: str) -> Lane:
-        """Say where a record goes: by its key, as with every Kafka client."""
-        count = self.partitions(topic)
-        if not count:
-            return no_lane(record.stream, topic)
-        if record.key is None:
-            return Lane(record.stream, topic, record.outbox_id % count)
-        return Lane(record.stream, topic, partition_of(record.key, count))
-
     async def send(self, batches: Sequence[Batch]) -> Delivered:
         """Send a lane's batches one after another, up to the first that fails."""
         for index, batch in enumerate(batches):
@@ -139,6 +131,27 @@ class Delivery:
     def _started(self) -> AIOKafkaProducer:
         assert self._producer is not None, "ready() comes first"
         return self._producer
+
+
+def lane_of(record: PendingRecord, topic: str, partitions: int) -> Lane:
+    """Say where a record goes: by its key, as with every Kafka client.
+
+    Args:
+        record: What is to be sent.
+        topic: Its stream's topic.
+        partitions: How many the topic has; 0 where it is not there.
+    """
+    if not partitions:
+        return no_lane(record.stream, topic)
+    if record.key is None:
+        return Lane(record.stream, topic, record.outbox_id % partitions)
+    return _lane_of_key(record.stream, topic, record.key, partitions)
+
+
+@lru_cache(maxsize=65536)
+def _lane_of_key(stream: Stream, topic: str, key: bytes, partitions: int) -> Lane:
+    # An organization's records come in great numbers, and the hash is plain Python.
+    return Lane(stream, topic, partition_of(key, partitions))
 
 
 def no_lane(stream: Stream, topic: str) -> Lane:

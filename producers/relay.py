@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from producers.completion import to_its_end
-from producers.delivery import Delivered, Delivery, ProducerFactory, no_lane
+from producers.delivery import Delivered, Delivery, ProducerFactory, lane_of, no_lane
 from producers.kafka_client import KafkaUnreachable, describe_error
 from producers.relay_plan import (
     Lane,
@@ -252,9 +252,10 @@ class Relay:
         self._end_trouble("kafka")
         for stream in {row.stream for row in rows}:
             await self._look_up(stream)
+        places = {stream: (topic, self._delivery.partitions(topic)) for stream, topic in self._topics.items()}
         plan = plan_batches(
             rows,
-            lane_of=lambda row: self._delivery.lane_of(row, self._topics[row.stream]),
+            lane_of=lambda row: lane_of(row, *places[row.stream]),
             closed=self._closed_lanes(),
             held=held,
             states=self._lanes,

@@ -8,6 +8,7 @@ after a failure it is closed for a while, and nothing later in it is planned.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from aiokafka.errors import (
@@ -19,7 +20,7 @@ from aiokafka.errors import (
 )
 
 from producers.kafka_client import MAX_BATCH_BYTES
-from schemas.dead_letters import HEADERS_OMITTED, OWN_PREFIX, VALUE_OMITTED
+from schemas.dead_letters import HEADERS_OMITTED, OWN_PREFIX, VALUE_OMITTED, Header
 from schemas.outcomes import Stream
 from storage.outbox import PendingRecord
 
@@ -153,11 +154,13 @@ def pause_after(failures: int, jitter: float, *, most_s: float = MAX_PAUSE_S) ->
 
 def size_of(record: PendingRecord) -> int:
     """Say how many bytes of a batch a record takes at most."""
-    size = RECORD_OVERHEAD + len(record.key or b"") + len(record.value or b"")
-    for name, value in record.headers:
-        # A character takes up to four bytes.
-        size += 12 + 4 * len(name) + len(value or b"")
-    return size
+    return RECORD_OVERHEAD + len(record.key or b"") + len(record.value or b"") + _size_of(record.headers)
+
+
+@lru_cache(maxsize=64)  # all outcomes bear the same
+def _size_of(headers: tuple[Header, ...]) -> int:
+    # A character takes up to four bytes.
+    return sum(12 + 4 * len(name) + len(value or b"") for name, value in headers)
 
 
 def plan_batches(

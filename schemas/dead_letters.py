@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
+from schemas.digests import uuid_of
 from schemas.timestamps import format_rfc3339, from_kafka_ms
 
 Header = tuple[str, bytes | None]
@@ -44,7 +45,7 @@ def dead_letter_digest(topic: str, partition: int, offset: int, value: bytes | N
     name = topic.encode()
     position = struct.pack(">iiq", len(name), partition, offset)
     content = b"\x00" if value is None else b"\x01" + sha256(value).digest()
-    return UUID(bytes=sha256(position + name + content).digest()[:16])
+    return uuid_of(sha256(position + name + content).digest())
 
 
 def dead_letter_headers(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, NoReturn
+from typing import Final, Literal, NamedTuple, NoReturn
 
 from schemas.dead_letters import DeadLetterReason, Header
 from schemas.event import NO_TRACE, InboundEvent, Trace, make_event
@@ -24,8 +24,7 @@ _KNOWN: Final[Mapping[str, EventType]] = {type_.value: type_ for type_ in EventT
 _PREFIX: Final = "ce_"
 
 
-@dataclass(frozen=True, slots=True)
-class IncomingRecord:
+class IncomingRecord(NamedTuple):
     """A record as it was read from Kafka.
 
     Attributes:
@@ -95,9 +94,16 @@ def decode(record: IncomingRecord, *, max_bytes: int) -> InboundEvent | PassedOv
         return _NULL
     attributes: dict[str, object] = {}
     try:
-        _check_size(value, max_bytes)
+        if value is not None and len(value) > max_bytes:
+            _refuse_size(len(value), max_bytes)
         if _is_binary(record.headers):
             return _decode_binary(record, attributes)
+        if value is None:
+            _refuse_envelope("a null value")
+        envelope = parse_json(value)
+        if not isinstance(envelope, dict):
+            _refuse_envelope("the value must be one JSON object")
+        attributes = envelope
         return _decode_structured(record, attributes)
     except InvalidJson as error:
         return _rejected(DeadLetterReason.INVALID_JSON, str(error), attributes)
@@ -107,13 +113,7 @@ def decode(record: IncomingRecord, *, max_bytes: int) -> InboundEvent | PassedOv
         return _rejected(refused.reason, refused.error, attributes)
 
 
-def _decode_structured(record: IncomingRecord, attributes: dict[str, object]) -> InboundEvent | PassedOver:
-    if record.value is None:
-        _refuse_envelope("a null value")
-    envelope = parse_json(record.value)
-    if not isinstance(envelope, dict):
-        _refuse_envelope("the value must be one JSON object")
-    attributes.update(envelope)
+def _decode_structured(record: IncomingRecord, attributes: Mapping[str, object]) -> InboundEvent | PassedOver:
     known = _type(attributes)
     if isinstance(known, PassedOver):
         return known
@@ -168,11 +168,9 @@ def _name(attributes: Mapping[str, object], attribute: str) -> str:
     return value
 
 
-def _check_size(value: bytes | None, max_bytes: int) -> None:
-    if value is not None and len(value) > max_bytes:
-        raise _Refused(
-            DeadLetterReason.TOO_LARGE, f"the value has {len(value)} bytes, more than the {max_bytes} allowed"
-        )
+def _refuse_size(size: int, max_bytes: int) -> NoReturn:
+    error = f"the value has {size} bytes, more than the {max_bytes} allowed"
+    raise _Refused(DeadLetterReason.TOO_LARGE, error)
 
 
 def _is_binary(headers: tuple[Header, ...]) -> bool:

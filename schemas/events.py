@@ -4,7 +4,7 @@
 limit": whether it was given at all, `model_fields_set` says. Unknown fields are ignored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
@@ -16,9 +16,9 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    TypeAdapter,
     ValidationError,
     WithJsonSchema,
-    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -96,18 +96,9 @@ class EventModel(BaseModel):
 
 
 class TopLevel(EventModel):
-    """What stands directly in `data`, where some names are reserved."""
+    """What stands directly in `data`, where some names are reserved: `read_data` refuses them."""
 
     model_config = ConfigDict(json_schema_extra=_with_reserved_names)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_reserved_names(cls, data: Any) -> Any:
-        if isinstance(data, dict) and not RESERVED_NAMES.isdisjoint(data):
-            used = sorted(name for name in RESERVED_NAMES.intersection(data) if data[name] is not None)
-            if used:
-                raise PydanticCustomError("reserved", "{names} reserved", {"names": ", ".join(used)})
-        return data
 
 
 class OrgCreated(TopLevel):
@@ -179,6 +170,11 @@ EVENT_DATA: Final[Mapping[EventType, type[EventData]]] = {
 """The data of each event."""
 
 
+_CHECKS: Final[Mapping[EventType, Callable[[Any], EventData]]] = {
+    type_: TypeAdapter(model).validator.validate_python for type_, model in EVENT_DATA.items()
+}
+
+
 class InvalidData(ValueError):  # noqa: N818 - named for what the record is: its dead letter's reason
     """The data of an event break the contract; the message says what and where, without the values."""
 
@@ -193,7 +189,11 @@ def read_data(type: EventType, data: Mapping[str, object]) -> EventData:  # noqa
     Raises:
         InvalidData: A rule of the contract is broken, or a reserved name is used.
     """
+    if not RESERVED_NAMES.isdisjoint(data):
+        used = sorted(name for name in RESERVED_NAMES.intersection(data) if data[name] is not None)
+        if used:
+            raise InvalidData(f"data: must not use the reserved names {', '.join(used)}")
     try:
-        return EVENT_DATA[type].model_validate(data)
+        return _CHECKS[type](data)
     except ValidationError as error:
         raise InvalidData(describe(error)) from None

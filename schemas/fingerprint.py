@@ -69,14 +69,15 @@ def _plain(value: object) -> object:
 def _canonical_decimal(value: object) -> object:
     if not isinstance(value, Decimal):
         raise TypeError(f"{type(value).__name__} is not of JSON")
-    sign, digit_tuple, exponent = value.as_tuple()
     # Never Decimal.normalize: it rounds to the context's 28 digits.
-    digits = "".join(map(str, digit_tuple)).lstrip("0")
+    spelled, _, exponent = str(value).partition("E")
+    minus = "-" if spelled[0] == "-" else ""
+    whole, _, fraction = spelled.lstrip("-").partition(".")
+    digits = (whole + fraction).lstrip("0")
     significant = digits.rstrip("0")
     if not significant:
         return 0
-    power = int(exponent) + len(digits) - len(significant)
-    minus = "-" if sign else ""
+    power = int(exponent or "0") - len(fraction) + len(digits) - len(significant)
     if power >= 0 and len(significant) + power <= _LARGEST_DIGITS:
         integer = int(f"{minus}{significant}") * 10**power
         if _SMALLEST <= integer <= _LARGEST:

@@ -3,6 +3,7 @@
 import re
 from decimal import Decimal
 from typing import Final
+from uuid import UUID
 
 import jiter
 import orjson
@@ -67,21 +68,26 @@ def dump_json(value: object) -> bytes:
         TypeError: A value of another type, or a string with a lone surrogate.
     """
     try:
-        return orjson.dumps(value, _number_literal, orjson.OPT_PASSTHROUGH_DATETIME)
+        return orjson.dumps(value, _literal, orjson.OPT_PASSTHROUGH_DATETIME)
     except orjson.JSONEncodeError:
         # The encoder stops at integers beyond 64 bits, which may only stand among fields unknown to us.
-        return orjson.dumps(_with_big_integers(value), _number_literal, orjson.OPT_PASSTHROUGH_DATETIME)
+        return orjson.dumps(_with_big_integers(value), _literal, orjson.OPT_PASSTHROUGH_DATETIME)
 
 
 def decimal_text(number: Decimal) -> str:
     """Write a finite decimal as a JSON number with the digits it was read with."""
     # A number spelled without an exponent comes out as it was spelled; a huge exponent is not written out.
-    return format(number, "f") if number.as_tuple().exponent in _PLAIN_EXPONENTS else str(number)
+    text = str(number)
+    if "E" in text and number.as_tuple().exponent in _PLAIN_EXPONENTS:
+        return format(number, "f")
+    return text
 
 
-def _number_literal(value: object) -> orjson.Fragment:
+def _literal(value: object) -> object:
     if isinstance(value, Decimal) and value.is_finite():
         return orjson.Fragment(decimal_text(value))
+    if isinstance(value, UUID):  # of a kind that the encoder does not know
+        return str(value)
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 

@@ -5,9 +5,10 @@ from hashlib import sha1
 from typing import Final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from schemas.digests import uuid5_of
 from schemas.json_codec import dump_json
 
-_NAMESPACE: Final = uuid5(NAMESPACE_URL, "urn:quartermaster:transactions")
+_NAMESPACE_BYTES: Final = uuid5(NAMESPACE_URL, "urn:quartermaster:transactions").bytes
 
 
 @lru_cache(maxsize=4096)  # a batch asks for the same job's more than once
@@ -29,5 +30,4 @@ def operator_entry_id(command_id: str) -> UUID:
 def _derive(*parts: str) -> UUID:
     # A JSON array keeps ("a", "b-c") and ("a-b", "c") apart.
     # uuid.uuid5 says the same more slowly: it takes text alone, and imports at every call.
-    digest = sha1(_NAMESPACE.bytes + dump_json(parts), usedforsecurity=False).digest()
-    return UUID(bytes=digest[:16], version=5)
+    return uuid5_of(sha1(_NAMESPACE_BYTES + dump_json(parts), usedforsecurity=False).digest())

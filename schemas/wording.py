@@ -24,7 +24,6 @@ _RULES: Final[Mapping[str, str]] = {
     "dict_type": "must be an object",
     "list_type": "must be a list",
     "too_long": "must have at most {max_length} items",
-    "reserved": "must not use the reserved names {names}",
     "usd": "{wording}",
     "number": "must be a number >= 0",
     "timestamp": "must be a timestamp of RFC 3339",

@@ -313,6 +313,8 @@ def _postgresql_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
+        # The connection used last is the one whose statements are prepared and whose server process is warm.
+        pool_use_lifo=True,
         hide_parameters=True,
         connect_args={
             "timeout": 10,

@@ -6,11 +6,11 @@ organization's locked row.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from operator import attrgetter
-from typing import Any
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Integer, Select, and_, case, exists, func, or_, select, tuple_
@@ -29,8 +29,7 @@ class EntryKind(StrEnum):
     ADJUSTMENT = "adjustment"
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
+class LedgerEntry(NamedTuple):
     """One booking.
 
     `entry` numbers the organization's bookings (1, 2, 3, ...), `sequence` its charges among them. `credits`
@@ -60,8 +59,8 @@ class Verification:
     problems: list[str]
 
 
-_COLUMNS = tuple(field.name for field in fields(LedgerEntry))
-_values = attrgetter(*_COLUMNS)
+_COLUMNS: Final = LedgerEntry._fields
+_transaction_id: Final = itemgetter(0)
 _entry_columns = [ledger_entries.c[name] for name in _COLUMNS]
 
 #: Problems named of each kind: enough to see what is wrong, few enough to read.
@@ -78,8 +77,7 @@ async def append(tx: AsyncConnection, entries: Iterable[LedgerEntry]) -> None:
         negative.
     """
     # Two transactions that would book the same ids wait for each other in one order.
-    rows = sorted((_values(entry) for entry in entries), key=lambda row: row[0])
-    await insert_rows(tx, ledger_entries, _COLUMNS, rows)
+    await insert_rows(tx, ledger_entries, _COLUMNS, sorted(entries, key=_transaction_id))
 
 
 async def charged(tx: AsyncConnection, transaction_ids: Iterable[UUID]) -> set[UUID]:

@@ -7,10 +7,10 @@ organization nobody has heard of has a row, once something waits for it.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,8 +28,7 @@ class OrgStatus(StrEnum):
     FAILED = "failed"  # the last org.created ended in failure
 
 
-@dataclass(frozen=True, slots=True)
-class OrgState:
+class OrgState(NamedTuple):
     """One organization's place in its own order.
 
     `balance` in credits; `charges` and `entries` count its ledger; `waiting_jobs` counts the jobs stored
@@ -43,6 +42,13 @@ class OrgState:
     entries: int = 0
     waiting_jobs: int = 0
     failed_at: datetime | None = None
+
+    def charged(self, price: int) -> Self:
+        """Return the state after a charge of `price` credits, booked as one more entry."""
+        org_id, status, balance, charges, entries, waiting_jobs, failed_at = self
+        return self.__class__(
+            org_id, status, balance - price, charges + 1, entries + 1, waiting_jobs, failed_at
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,6 @@ class OrgProfile:
     provisioned_at: datetime
 
 
-_SAVED = ("org_id", "status", "balance", "charges", "entries", "waiting_jobs", "failed_at")
 _PROFILE = (
     "org_id",
     "name",
@@ -72,7 +77,7 @@ _PROFILE = (
     "metadata",
     "provisioned_at",
 )
-_state_columns = [organizations.c[name] for name in _SAVED]
+_state_columns = [organizations.c[name] for name in OrgState._fields]
 
 
 async def lock(tx: AsyncConnection, org_ids: Iterable[str]) -> dict[str, OrgState]:
@@ -126,19 +131,7 @@ async def page(
 
 async def save(tx: AsyncConnection, states: Iterable[OrgState]) -> None:
     """Write these states, of organizations locked in this transaction."""
-    rows = [
-        (
-            state.org_id,
-            state.status,
-            state.balance,
-            state.charges,
-            state.entries,
-            state.waiting_jobs,
-            state.failed_at,
-        )
-        for state in states
-    ]
-    await update_rows(tx, organizations, _SAVED, rows)
+    await update_rows(tx, organizations, OrgState._fields, list(states))
 
 
 async def activate(tx: AsyncConnection, state: OrgState, profile: OrgProfile) -> OrgState:
@@ -150,7 +143,7 @@ async def activate(tx: AsyncConnection, state: OrgState, profile: OrgProfile) ->
     Raises:
         sqlalchemy.exc.IntegrityError: It is active already.
     """
-    active = replace(state, status=OrgStatus.ACTIVE, failed_at=None)
+    active = state._replace(status=OrgStatus.ACTIVE, failed_at=None)
     await save(tx, [active])
     row = (
         profile.org_id,

@@ -7,18 +7,29 @@ visible before an earlier one.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
-from sqlalchemy import Integer, Select, TextClause, bindparam, case, delete, func, select, text, union_all
+from sqlalchemy import (
+    Column,
+    Integer,
+    Select,
+    TextClause,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    text,
+    union_all,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.dead_letters import Header, dead_letter_headers
 from schemas.outcomes import OUTCOME_CONTENT_TYPE, EncodedOutcome, Stream
-from storage.bulk import among, arrays_of, insert_new, insert_rows, on_postgresql
+from storage.bulk import Form, among, columns_of, given_sql, insert_new, insert_rows, on_postgresql
 from storage.dead_letters import COLUMNS as LETTER_COLUMNS
 from storage.dead_letters import DeadLetter, letter_of, letter_values
 from storage.tables import dead_letters, outbox, outcomes
@@ -29,22 +40,24 @@ SHARDS: Final = 8
 
 _OUTCOME_HEADERS: Final[tuple[Header, ...]] = (OUTCOME_CONTENT_TYPE,)
 
-_OUTCOME = (
+#: The columns that hold an `EncodedOutcome`, in the order of its fields.
+_OUTCOME: Final = (
     "outcome_id",
-    "org_id",
     "type",
     "stream",
+    "org_id",
+    "value",
+    "decided_at",
+    "round",
     "cause_identity",
     "job_key",
-    "round",
-    "decided_at",
-    "value",
 )
 _OUTBOX = ("shard", "stream", "org_id", "ref")
 
+_STREAMS: Final = {stream.value: stream for stream in Stream}
 
-@dataclass(frozen=True, slots=True)
-class PendingRecord:
+
+class PendingRecord(NamedTuple):
     """A record as it goes to Kafka, and its place in the outbox. `org_id` is empty for a dead letter."""
 
     outbox_id: int
@@ -64,53 +77,37 @@ async def append_outcomes(tx: AsyncConnection, decided: Sequence[EncodedOutcome]
     """Keep these outcomes and enter them in the outbox, in order; their organizations are locked by `tx`."""
     if not decided:
         return
-    shards: dict[str, int] = {}
-    rows = []
-    for outcome in decided:
-        org_id = outcome.org_id
-        if org_id not in shards:
-            shards[org_id] = shard_of(org_id)
-        rows.append(
-            (
-                outcome.id,
-                org_id,
-                outcome.type,
-                outcome.stream,
-                outcome.cause_identity,
-                outcome.job_key,
-                outcome.round,
-                outcome.decided_at,
-                outcome.value,
-                shards[org_id],
-            )
-        )
+    by_org = {org_id: shard_of(org_id) for org_id in {outcome.org_id for outcome in decided}}
+    shards = [by_org[outcome.org_id] for outcome in decided]
     if on_postgresql(tx):
-        names = (*_OUTCOME, "shard")
-        arrays = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-        await tx.execute(_pg_append(), arrays)
+        given = columns_of(_appended(), (*zip(*decided, strict=True), shards))
+        await tx.execute(_pg_append(given.forms), given.parameters)
         return
     # The writer is alone, so the numbers that follow the last one are its own to give.
     last = await tx.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'outcomes'")) or 0
-    numbered = list(enumerate(rows, last + 1))
-    await insert_rows(
-        tx, outcomes, ("outcome_seq", *_OUTCOME), [(number, *row[:-1]) for number, row in numbered]
-    )
-    places = [(row[-1], row[3], row[1], number) for number, row in numbered]
+    numbered = list(enumerate(decided, last + 1))
+    await insert_rows(tx, outcomes, ("outcome_seq", *_OUTCOME), [(number, *row) for number, row in numbered])
+    places = [
+        (shard, outcome.stream, outcome.org_id, number)
+        for shard, (number, outcome) in zip(shards, numbered, strict=True)
+    ]
     await insert_rows(tx, outbox, _OUTBOX, places)
 
 
 @lru_cache(maxsize=1)
-def _pg_append() -> TextClause:
+def _appended() -> list[Column[Any]]:
+    return [*(outcomes.c[name] for name in _OUTCOME), outbox.c.shard]
+
+
+@lru_cache(maxsize=64)
+def _pg_append(forms: tuple[Form, ...]) -> TextClause:
     # One statement: the numbers are drawn first, in order, and used by both inserts.
     names = ", ".join(_OUTCOME)
-    arrays = f"{arrays_of(outcomes, _OUTCOME)}, CAST(:shard AS smallint[])"
     return text(
         f"""
         WITH given AS MATERIALIZED (
             SELECT nextval('outcomes_outcome_seq_seq') AS outcome_seq, listed.*
-            FROM (
-                SELECT * FROM unnest({arrays}) WITH ORDINALITY AS u ({names}, shard, place) ORDER BY place
-            ) AS listed
+            FROM (SELECT * FROM {given_sql(_appended(), forms)} AS u ORDER BY place) AS listed
         ), kept AS (
             INSERT INTO outcomes (outcome_seq, {names}) SELECT outcome_seq, {names} FROM given ORDER BY place
         )
@@ -180,12 +177,18 @@ async def pending(
     if not shards or limit < 1:
         return []
     query = _pending(tuple(sorted(set(shards))))
-    rows = await tx.execute(query, {"after": after, "limit": limit})
-    return [_pending_record(row) for row in rows]
+    rows = (await tx.execute(query, {"after": after, "limit": limit})).all()
+    letters = await _letters(tx, [ref for _, stream, _, ref, _ in rows if stream == Stream.DEAD_LETTER])
+    return [
+        PendingRecord(outbox_id, _STREAMS[stream], org_id, org_id.encode(), value, _OUTCOME_HEADERS)
+        if stream != Stream.DEAD_LETTER
+        else _pending_letter(outbox_id, letters[ref])
+        for outbox_id, stream, org_id, ref, value in rows
+    ]
 
 
 @lru_cache(maxsize=256)
-def _pending(shards: tuple[int, ...]) -> Select[tuple[object, ...]]:
+def _pending(shards: tuple[int, ...]) -> Select[Any]:
     # A range of the index for each part, merged: one range over all would walk the parts of other relays.
     parts = [
         select(
@@ -199,29 +202,24 @@ def _pending(shards: tuple[int, ...]) -> Select[tuple[object, ...]]:
     ]
     merged = union_all(*parts).subquery()
     head = select(merged).order_by(merged.c.outbox_id).limit(bindparam("limit", type_=Integer())).subquery()
-    is_letter = head.c.stream == Stream.DEAD_LETTER
+    of_outcome = (outcomes.c.outcome_seq == head.c.ref) & (head.c.stream != Stream.DEAD_LETTER)
     return (
-        select(
-            head.c.outbox_id,
-            head.c.stream,
-            head.c.org_id,
-            case((~is_letter, outcomes.c.value), else_=None).label("outcome_value"),
-            *(dead_letters.c[name].label(f"letter_{name}") for name in LETTER_COLUMNS),
-        )
-        .select_from(
-            head.outerjoin(outcomes, (outcomes.c.outcome_seq == head.c.ref) & ~is_letter).outerjoin(
-                dead_letters, (dead_letters.c.dead_letter_id == head.c.ref) & is_letter
-            )
-        )
+        select(head.c.outbox_id, head.c.stream, head.c.org_id, head.c.ref, outcomes.c.value)
+        .select_from(head.outerjoin(outcomes, of_outcome))
         .order_by(head.c.outbox_id)
     )
 
 
-def _pending_record(row: Sequence[Any]) -> PendingRecord:
-    outbox_id, stream, org_id, value, *letter_row = row
-    if stream != Stream.DEAD_LETTER:
-        return PendingRecord(outbox_id, Stream(stream), org_id, org_id.encode(), value, _OUTCOME_HEADERS)
-    letter = letter_of(letter_row)
+async def _letters(tx: AsyncConnection, numbers: Sequence[int]) -> dict[int, DeadLetter]:
+    if not numbers:
+        return {}
+    number = dead_letters.c.dead_letter_id
+    query = select(number, *(dead_letters.c[name] for name in LETTER_COLUMNS))
+    rows = await tx.execute(query.where(among(tx, number, numbers)))
+    return {found: letter_of(columns) for found, *columns in rows}
+
+
+def _pending_letter(outbox_id: int, letter: DeadLetter) -> PendingRecord:
     headers = dead_letter_headers(
         letter.headers,
         reason=letter.reason,
@@ -235,7 +233,7 @@ def _pending_record(row: Sequence[Any]) -> PendingRecord:
         timestamp_ms=letter.timestamp_ms,
         dead_lettered_at=letter.dead_lettered_at,
     )
-    return PendingRecord(outbox_id, Stream.DEAD_LETTER, org_id, letter.key, letter.value, tuple(headers))
+    return PendingRecord(outbox_id, Stream.DEAD_LETTER, "", letter.key, letter.value, tuple(headers))
 
 
 async def empty(tx: AsyncConnection) -> None:

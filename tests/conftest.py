@@ -32,6 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "real(*parts): needs the named parts themselves (kafka, litellm), no embedded ones"
     )
+    config.addinivalue_line(
+        "markers", "on_real: set by itself on what leads to a part that is real in this run"
+    )
     config.addinivalue_line("markers", "proof: takes minutes of a core; `make test` leaves it to `.ci/run`")
     # The settings of whoever runs the tests are no part of any test.
     for variable in [
@@ -71,6 +74,13 @@ def _parts_of(item: pytest.Item) -> set[Part]:
     if callspec is not None and "postgresql" in callspec.params.values():
         parts.add(POSTGRES)
     return parts
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(part.is_real for part in _parts_of(item)):
+            item.add_marker("on_real")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

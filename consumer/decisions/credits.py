@@ -4,7 +4,7 @@ Decided from plain values. A command's entry is made once per command id, howeve
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -76,7 +76,7 @@ def open_account(state: OrgState, granted: int, now: datetime) -> tuple[OrgState
     """
     if not granted:
         return state, None
-    after = replace(state, balance=state.balance + granted, entries=state.entries + 1)
+    after = state._replace(balance=state.balance + granted, entries=state.entries + 1)
     entry = LedgerEntry(
         transaction_id=grant_id(state.org_id),
         org_id=state.org_id,
@@ -126,7 +126,7 @@ def decide_credits(
         return Refused(why)
 
     balance = state.balance + command.credits
-    after = replace(state, balance=balance, entries=state.entries + 1)
+    after = state._replace(balance=balance, entries=state.entries + 1)
     entry = LedgerEntry(
         transaction_id=operator_entry_id(command.command_id),
         org_id=command.org_id,

@@ -5,8 +5,8 @@ stands under that organization's row lock, so a job is judged alike however it c
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final, NamedTuple, cast
 
 from schemas.event import InboundEvent
 from schemas.events import JobCompleted
@@ -15,11 +15,17 @@ from schemas.transactions import charge_id
 from storage.ledger import EntryKind, LedgerEntry
 from storage.organizations import OrgState, OrgStatus
 
+# A member of an enumeration is looked up by a Python function before 3.12: here once, not once an event.
+_ACTIVE: Final = OrgStatus.ACTIVE
+_CHARGE: Final = EntryKind.CHARGE
+_DEDUCTED: Final = OutcomeType.CREDITS_DEDUCTED
+_SKIPPED: Final = OutcomeType.CREDITS_DEDUCTION_SKIPPED
+_FAILED: Final = OutcomeType.CREDITS_DEDUCTION_FAILED
+
 _SKIP_REASONS = {"failed": "job_failed", "cancelled": "job_cancelled"}
 
 
-@dataclass(frozen=True, slots=True)
-class JobDecision:
+class JobDecision(NamedTuple):
     """What follows from one job: the organization's state after it, at most one entry, one outcome."""
 
     state: OrgState
@@ -30,7 +36,7 @@ class JobDecision:
 
 def must_wait(state: OrgState) -> bool:
     """Tell whether a job of this organization waits: it isn't active, or earlier jobs wait still."""
-    return state.status is not OrgStatus.ACTIVE or state.waiting_jobs > 0
+    return state.status is not _ACTIVE or state.waiting_jobs > 0
 
 
 def decide_job(
@@ -48,40 +54,37 @@ def decide_job(
         price: credits that a completed job costs.
         now: when this is decided, UTC.
     """
-    job = event.data
-    assert isinstance(job, JobCompleted)
+    job = cast("JobCompleted", event.data)
     key = charge_id(job.org_id, job.job_id)
     data = job_facts(event, now)
 
-    if state.status is not OrgStatus.ACTIVE:
+    if state.status is not _ACTIVE:
         # Without an organization there is no account, so there is no balance to speak of.
         reason = "org_not_found" if state.status is OrgStatus.UNKNOWN else "org_not_active"
         data |= {"reason": reason, "required": price if job.status == "completed" else 0, "available": None}
-        return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_FAILED, data)
+        return JobDecision(state, None, _FAILED, data)
 
     skipped = _SKIP_REASONS.get(job.status)
     if skipped is not None:
         data |= {"reason": skipped, "credits_balance": state.balance}
-        return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_SKIPPED, data)
+        return JobDecision(state, None, _SKIPPED, data)
     if already_charged:
         data |= {
             "reason": "job_already_charged",
             "transaction_id": str(key),
             "credits_balance": state.balance,
         }
-        return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_SKIPPED, data)
+        return JobDecision(state, None, _SKIPPED, data)
     if state.balance < price:
         data |= {"reason": "insufficient_credits", "required": price, "available": state.balance}
-        return JobDecision(state, None, OutcomeType.CREDITS_DEDUCTION_FAILED, data)
+        return JobDecision(state, None, _FAILED, data)
 
-    after = replace(
-        state, balance=state.balance - price, charges=state.charges + 1, entries=state.entries + 1
-    )
+    after = state.charged(price)
     entry = LedgerEntry(
         transaction_id=key,
         org_id=job.org_id,
         entry=after.entries,
-        kind=EntryKind.CHARGE,
+        kind=_CHARGE,
         credits=-price,
         balance_after=after.balance,
         sequence=after.charges,
@@ -97,4 +100,4 @@ def decide_job(
         "balance_after": after.balance,
         "sequence": after.charges,
     }
-    return JobDecision(after, entry, OutcomeType.CREDITS_DEDUCTED, data)
+    return JobDecision(after, entry, _DEDUCTED, data)

@@ -1,6 +1,5 @@
 """What an event waits for that is kept: decided alike at ingest and when it is tried once more."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from schemas.events import EventType
@@ -26,10 +25,10 @@ def join_queue(
     due_at: datetime | None = now
     if type_ is EventType.ORG_CREATED:
         if state.status in {OrgStatus.UNKNOWN, OrgStatus.FAILED}:
-            state = replace(state, status=OrgStatus.PROVISIONING, failed_at=None)
+            state = state._replace(status=OrgStatus.PROVISIONING, failed_at=None)
     elif state.status is not OrgStatus.ACTIVE:
         reason = WaitReason.ORGANIZATION
         due_at = None if state.status is OrgStatus.PROVISIONING else now + dependency_wait
     if type_ is EventType.JOB_COMPLETED:
-        state = replace(state, waiting_jobs=state.waiting_jobs + 1)
+        state = state._replace(waiting_jobs=state.waiting_jobs + 1)
     return state, reason, due_at

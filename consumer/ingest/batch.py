@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,20 +27,21 @@ from storage.dead_letters import DeadLetter
 from storage.inbox import NewInboxRow
 from storage.organizations import OrgState, OrgStatus
 
+# A member of an enumeration is looked up by a Python function before 3.12: here once, not once an event.
+_JOB = EventType.JOB_COMPLETED
+
 EVENTS_PER_TURN = 50
 """After how many events of pure computation the event loop gets its turn (heartbeats, the next fetch)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A valid event with the record that brought it, kept in case the event turns out to conflict."""
 
     event: InboundEvent
     record: IncomingRecord
 
 
-@dataclass(frozen=True, slots=True)
-class RejectedRecord:
+class RejectedRecord(NamedTuple):
     """A record that is no valid event, with what is wrong with it."""
 
     rejected: Rejected
@@ -127,21 +129,23 @@ async def _resolve_identities(
         first.setdefault(one.event.identity, one.event.fingerprint)
     if not first:
         return [], []
-    registered = await identities.register(tx, sorted(first.items()))
+    registered = await identities.register(tx, first.items())
 
     fresh: list[Received] = []
     conflicting: list[Received] = []
+    duplicates: list[EventType] = []
     unseen = set(registered.new)
     for one in received:
         event = one.event
         if event.identity in unseen:
             unseen.discard(event.identity)
-            applied.accepted[event.type] += 1
             fresh.append(one)
         elif event.fingerprint == registered.known.get(event.identity, first[event.identity]):
-            applied.duplicates[event.type] += 1
+            duplicates.append(event.type)
         else:
             conflicting.append(one)
+    applied.accepted.update(one.event.type for one in fresh)
+    applied.duplicates.update(duplicates)
     return fresh, conflicting
 
 
@@ -158,13 +162,13 @@ async def _apply_events(
         return
     before = await organizations.lock(tx, sorted({one.event.org_id for one in fresh}))
     states = dict(before)
-    keys = {job_key(one.event) for one in fresh if one.event.type is EventType.JOB_COMPLETED}
+    keys = {job_key(one.event) for one in fresh if one.event.type is _JOB}
     judge = Judge(policy, now, charged=await ledger.charged(tx, sorted(keys)) if keys else set())
     rows: list[NewInboxRow] = []
     for number, one in enumerate(fresh, start=1):
         event = one.event
         state = states[event.org_id]
-        if event.type is EventType.JOB_COMPLETED and not must_wait(state):
+        if event.type is _JOB and not must_wait(state):
             states[event.org_id] = judge.judge(state, event, origin=origin, stored_at=now)
         else:
             states[event.org_id], row = keep(state, event, policy=policy, origin=origin, now=now)

@@ -4,6 +4,7 @@ One value object a topic, driven by what is seen; it knows no Kafka and no clock
 """
 
 from collections import deque
+from itertools import repeat
 
 WINDOW = 200
 """How many of a topic's latest records are looked at."""
@@ -49,6 +50,15 @@ class Breaker:
             self._good_in_trial = 0
             self._next_trial = now + self._pause
         return self.is_open
+
+    def observe_good(self, count: int) -> None:
+        """Take note of `count` good records in a row; for a breaker that is closed."""
+        for _ in range(min(count, WINDOW)):
+            if not self._bad:
+                # Nothing that leaves the window changes a count of none.
+                self._recent.extend(repeat(False, min(count, WINDOW)))
+                return
+            self.observe(bad=False, now=0.0)
 
     def trial_due(self, now: float) -> bool:
         """Tell whether an open breaker may let its next ten records through."""

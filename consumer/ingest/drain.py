@@ -6,7 +6,6 @@ No LiteLLM and no lease: the transaction under the organization's row lock is al
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -66,7 +65,7 @@ async def drain_organization(
             await asyncio.sleep(0)
     await inbox.remove(tx, [row.inbox_id for row in rows])
     outcomes = await judge.write(tx)
-    await organizations.save(tx, [replace(state, waiting_jobs=state.waiting_jobs - len(rows))])
+    await organizations.save(tx, [state._replace(waiting_jobs=state.waiting_jobs - len(rows))])
     return outcomes
 
 

@@ -20,6 +20,8 @@ from storage.inbox import InboxState, NewInboxRow, WaitReason
 from storage.ledger import LedgerEntry
 from storage.organizations import OrgState
 
+_FAILED = OutcomeType.CREDITS_DEDUCTION_FAILED
+
 
 @dataclass(frozen=True, slots=True)
 class IngestPolicy:
@@ -71,7 +73,7 @@ class Judge:
         if decision.entry is not None:
             self._entries.append(decision.entry)
             self._charged.add(key)
-        if decision.outcome is OutcomeType.CREDITS_DEDUCTION_FAILED:
+        if decision.outcome is _FAILED:
             self._refused.append(
                 _refused(event, decision.data, origin=origin, stored_at=stored_at, round_=round_)
             )

@@ -7,6 +7,7 @@ that holds what its record caused, so a crash anywhere repeats at most what the 
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -186,6 +187,10 @@ class Ingest:
         """Split off what a breaker stops: per partition the first offset that is not to be taken."""
         if self._limits.breaker_bad is None:
             return list(decoded), {}
+        if not self._status.open_breakers and not any(one.bad for one in decoded):
+            for topic, count in Counter(one.partition.topic for one in decoded).items():
+                self._breaker(topic).observe_good(count)
+            return list(decoded), {}
         admitted: list[Decoded] = []
         stopped: dict[TopicPartition, int] = {}
         now = self._monotonic()
@@ -344,6 +349,8 @@ class Ingest:
 
 def _in_bytes(decoded: Sequence[Decoded], limit: int) -> list[list[Decoded]]:
     """Cut a fetch into batches of at most `limit` bytes of values (one record at least)."""
+    if sum(len(one.record.value or b"") for one in decoded) <= limit:
+        return [list(decoded)] if decoded else []
     batches: list[list[Decoded]] = []
     size = limit + 1
     for one in decoded:

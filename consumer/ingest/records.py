@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
@@ -19,8 +19,7 @@ LARGE = 128 * 1024
 """Bytes from which a value is decoded on a thread, beside which heartbeats go on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(NamedTuple):
     """A record beside what it was found to be."""
 
     partition: TopicPartition
@@ -36,14 +35,14 @@ class Decoded:
 def incoming(record: ConsumerRecord) -> IncomingRecord:
     """Return the record as a plain value, its bytes untouched; one that was not read has none."""
     return IncomingRecord(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
+        record.topic,
+        record.partition,
+        record.offset,
         # Records of Kafka's first format have no time.
-        timestamp_ms=NO_TIMESTAMP if record.timestamp is None else record.timestamp,
-        key=record.key,
-        value=None if isinstance(record.value, Unread) else record.value,
-        headers=tuple(record.headers),
+        NO_TIMESTAMP if record.timestamp is None else record.timestamp,
+        record.key,
+        None if isinstance(record.value, Unread) else record.value,
+        tuple(record.headers),
     )
 
 

@@ -71,7 +71,7 @@ async def end_failed(
     await inbox.fail(tx, replace(row, failure=failure.to_json()))
     another = await inbox.release_next_behind(tx, row.org_id, row.type, row.subject, moment.now)
     if is_organization and not another:
-        await organizations.save(tx, [replace(moment.state, status=OrgStatus.FAILED, failed_at=now)])
+        await organizations.save(tx, [moment.state._replace(status=OrgStatus.FAILED, failed_at=now)])
         await inbox.start_dependents_wait(tx, row.org_id, now + moment.context.policy.dependency_wait)
     return Decided(outcome)
 

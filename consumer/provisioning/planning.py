@@ -81,7 +81,7 @@ class _Planner:
             facts = await standing_organization(moment)
             return await end_organization(moment, row, facts, created=False)
         if moment.state.status is not OrgStatus.PROVISIONING:
-            state = replace(moment.state, status=OrgStatus.PROVISIONING, failed_at=None)
+            state = moment.state._replace(status=OrgStatus.PROVISIONING, failed_at=None)
             self._moment = moment = replace(moment, state=state)
             await organizations.save(tx, [state])
             await inbox.hold_dependents(tx, [row.org_id])

@@ -9,7 +9,7 @@ import contextlib
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
@@ -223,7 +223,7 @@ async def _copy(tx: AsyncConnection, stood: _Stood, copied: int) -> None:
     states = sorted(stood.states.values(), key=attrgetter("org_id"))
     await organizations.lock(tx, [state.org_id for state in states])
     # What waits there is not ours to judge: it is taken to be decided before.
-    await organizations.save(tx, [replace(state, waiting_jobs=0) for state in states])
+    await organizations.save(tx, [state._replace(waiting_jobs=0) for state in states])
     there = await ledger.charged(tx, stood.charged)
     missing = sorted(stood.charged - there)
     await ledger.append(tx, [_charged_before(id_, number) for number, id_ in enumerate(missing, copied + 1)])

@@ -132,7 +132,7 @@ async def re_emit(
     on_begun(place.next_offset, place.end_offset)
     emitted = Emitted()
     pace = Pace(rate, monotonic=monotonic)
-    at_once = AT_ONCE if rate is None else max(1, min(AT_ONCE, int(rate / 10)))
+    at_once = AT_ONCE if rate is None else max(1, min(AT_ONCE, int(rate / 20)))
     pages = meant_pages(database, selection, our_source, after=place.next_offset, last=place.end_offset)
     async for last, page in pages:
         for start in range(0, max(1, len(page)), at_once):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from consumer.ingest.expansion import weight_beside_value
 from consumer.replay.selection import Selection, WrongSelection
 from producers.kafka_client import KafkaConnection, KafkaUnreachable, describe_error
+from producers.publisher import LOOK_UP_S
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +27,7 @@ MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 ASK_AFTER_S: Final = 5.0
 """After how long without a record the broker is asked whether it is still there."""
 GIVE_UP_AFTER_S: Final = 60.0
+_LOOK_AGAIN_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,9 @@ async def partitions_of(connection: KafkaConnection, topics: Iterable[str]) -> d
     wanted = list(topics)
     admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=int(ANSWER_WITHIN_S * 1000))
     try:
-        async with asyncio.timeout(ANSWER_WITHIN_S):
+        async with asyncio.timeout(LOOK_UP_S + ANSWER_WITHIN_S):
             await admin.start()
-            missing = [topic for topic in wanted if topic not in set(await admin.list_topics())]
-            if missing:
+            if missing := await _missing(admin, wanted):
                 raise KafkaUnreachable(f"topic {', '.join(missing)}: not there, or may not be seen")
             described = await admin.describe_topics(wanted)
     except (KafkaError, OSError, TimeoutError) as error:
@@ -72,6 +73,17 @@ async def partitions_of(connection: KafkaConnection, topics: Iterable[str]) -> d
     finally:
         await admin.close()
     return {one["topic"]: frozenset(each["partition"] for each in one["partitions"]) for one in described}
+
+
+async def _missing(admin: AIOKafkaAdminClient, wanted: Sequence[str]) -> list[str]:
+    """Say which topics are not there; one just created is not known to every broker at once."""
+    give_up_at = time.monotonic() + LOOK_UP_S
+    while True:
+        there = set(await admin.list_topics())
+        missing = [topic for topic in wanted if topic not in there]
+        if not missing or time.monotonic() >= give_up_at:
+            return missing
+        await asyncio.sleep(_LOOK_AGAIN_S)
 
 
 def partitions_to_read(selection: Selection, there: Mapping[str, frozenset[int]]) -> list[TopicPartition]:

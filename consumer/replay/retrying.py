@@ -128,7 +128,7 @@ async def retry_failed(
     """
     opened = Retried()
     pace = Pace(rate, monotonic=monotonic)
-    at_once = AT_ONCE if rate is None else max(1, min(AT_ONCE, int(rate / 10)))
+    at_once = AT_ONCE if rate is None else max(1, min(AT_ONCE, int(rate / 20)))
     async for page in failed_pages(database, selection, reasons):
         for start in range(0, len(page), at_once):
             if stop.is_set():

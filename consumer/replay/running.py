@@ -63,8 +63,18 @@ class ReplayLimits:
     max_event_bytes: int
     records_per_s: float | None = None
     new_per_s: float | None = None
-    records_per_transaction: int = 500
+    records_per_transaction: int = 1_000
     breaker_bad: int | None = 100
+
+    @property
+    def at_once(self) -> int:
+        """How many records are applied in one transaction.
+
+        Where there is a rate, somebody else is to have room, who waits for the organizations that a
+        transaction holds: then no more than pass in a twentieth of a second.
+        """
+        rates = [rate for rate in (self.records_per_s, self.new_per_s) if rate is not None]
+        return min([self.records_per_transaction, *(max(1, int(rate / 20)) for rate in rates)])
 
 
 @dataclass(slots=True)
@@ -189,9 +199,7 @@ class Replay:
 
     def _slices(self, batch: Batch, known: Known) -> Iterator[tuple[Batch, Sifted]]:
         """Cut a batch where it is more than one transaction should hold, or than a moment should pass."""
-        decoded, most = batch.decoded, self._limits.records_per_transaction
-        if self._limits.records_per_s is not None:
-            most = min(most, max(1, int(self._limits.records_per_s / 10)))
+        decoded, most = batch.decoded, self._limits.at_once
         whole = sift(decoded, known)
         if len(decoded) <= most or (self._limits.records_per_s is None and len(whole.rest) <= most):
             yield batch, whole

@@ -69,8 +69,8 @@ async def read_topics(kafka: str, topics: Iterable[str], *, patience: float = 12
         isolation_level="read_committed",
         fetch_max_wait_ms=50,
     )
-    await consumer.start()
     try:
+        await consumer.start()
         async with asyncio.timeout(patience):
             partitions = [one for topic in sorted(set(topics)) for one in await _partitions(consumer, topic)]
             consumer.assign(partitions)

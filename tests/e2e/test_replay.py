@@ -61,9 +61,13 @@ async def test_running_instances_notice_nothing_and_nothing_is_done_twice(world:
         async def stands() -> Any:
             (described,) = await admin.describe_consumer_groups([group])
             members = sorted(member[0] for member in described.groups[0][5])
-            return members, await admin.list_consumer_group_offsets(group), await admin.list_consumer_groups()
+            groups = [name for name, _ in await admin.list_consumer_groups() if world.name in name]
+            return members, await admin.list_consumer_group_offsets(group), groups
 
-        before = await stands()
+        def all_committed(stand: Any) -> bool:
+            return bool(sum(one.offset for one in stand[1].values()) == 22)
+
+        before = await eventually(stands, all_committed, what="every offset is committed")
         assert before[0]
         said = await world.json_command("replay")
         assert {name: said[name] for name in ("new", "duplicate", "conflict", "invalid", "unknown")} == {

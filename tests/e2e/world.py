@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from cryptography.fernet import Fernet
 
+from producers.kafka_client import start_producer
 from schemas.json_codec import parse_json
 from tests.parts.choice import KAFKA
 
@@ -222,8 +223,9 @@ class World:
         partition: int | None = None,
     ) -> None:
         if self._producer is None:
-            self._producer = AIOKafkaProducer(bootstrap_servers=self.kafka, linger_ms=5)
-            await self._producer.start()
+            producer = AIOKafkaProducer(bootstrap_servers=self.kafka, linger_ms=5)
+            await start_producer(producer)
+            self._producer = producer
         sent = [
             await self._producer.send(
                 self.topics.get(topic, topic),
@@ -255,7 +257,11 @@ class World:
                 enable_auto_commit=False,
                 fetch_max_wait_ms=50,
             )
-            await reader.start()
+            try:
+                await reader.start()
+            except BaseException:
+                await reader.stop()
+                raise
             self._readers[name] = reader
             self._read[name] = []
         quiet = 0

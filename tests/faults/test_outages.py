@@ -5,10 +5,12 @@ Each lasts as long as `tests.faults.outage.SECONDS` says: seconds as they stand,
 """
 
 import asyncio
+import json
 import os
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -244,4 +246,9 @@ async def test_told_to_stop_while_something_hangs_it_ends_in_time(
         took = time.monotonic() - begun
         await asyncio.to_thread(own_postgres.resume)
         await asyncio.to_thread(own_kafka.start_again)
-    assert (code, took < 15) == (0, True), (took, service.log.read_text()[-3000:])
+    told = {
+        entry["event"]: entry["timestamp"] for entry in map(json.loads, service.log.read_text().splitlines())
+    }
+    stopping, stopped = (datetime.fromisoformat(told[one]) for one in ("stopping", "stopped"))
+    # Its own time, and what a busy machine takes to deliver the signal and to end a process.
+    assert (code, stopped - stopping < timedelta(seconds=9), took < 30) == (0, True, True), (took, told)

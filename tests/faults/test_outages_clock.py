@@ -8,6 +8,7 @@ monotonically goes on as it is.
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.standin import Fault, StandIn
-from tests.e2e.world import eventually
+from tests.e2e.world import Service, eventually
 from tests.faults.outage import SECONDS, ReplicatedWorld, Tell, standin, suffer, tell
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.real("servers"), pytest.mark.timeout(SECONDS + 600)]
 
 HOUR = 3600
 STEPS = (HOUR, 0, -HOUR, 0)
-"""Off by so many seconds, one after another: ahead, back, further back, ahead."""
+"""Off by so many seconds, one after another: ahead, back, further back, ahead; each until it is noticed."""
 
 
 class SteppedWorld(ReplicatedWorld):
@@ -49,6 +50,18 @@ class SteppedClock:
         written.write_text(f"{off_by_s:+d}\n", encoding="ascii")
         written.chmod(0o644)  # the database's user reads it too
         written.replace(self.file)
+
+
+async def noticed(service: Service, clock: SteppedClock, off_by_s: int) -> None:
+    """Have the clock step, and stay there for its share of the outage, and until the service says so."""
+
+    async def told() -> int:
+        return service.log.read_text().count('"database_clock_went_')
+
+    before, begun = await told(), time.monotonic()
+    clock.set(off_by_s)
+    await eventually(told, lambda count: count > before, what=f"it says of the step to {off_by_s} s")
+    await asyncio.sleep(begun + SECONDS / len(STEPS) - time.monotonic())  # the time on this clock
 
 
 @pytest.fixture
@@ -108,9 +121,8 @@ async def test_the_clock_of_postgres_steps_and_instances_die_with_their_leases(
     async def step() -> None:
         for off_by_s in STEPS:
             await victims[-1].kill()
-            clock.set(off_by_s)
+            await noticed(steady, clock, off_by_s)
             victims.append(await world.start())
-            await asyncio.sleep(SECONDS / len(STEPS))  # the time on this clock
 
     async def nothing() -> None:
         standin.heal()
@@ -119,8 +131,8 @@ async def test_the_clock_of_postgres_steps_and_instances_die_with_their_leases(
         world, steady, "database's clock: +1 h, back, -1 h, back", step, nothing, catch_up=90
     )
     tell(report)
-    assert report.log["database_clock_went_back"] >= 1
-    assert report.log["database_clock_went_ahead"] >= 1
+    assert report.log["database_clock_went_back"] == 2
+    assert report.log["database_clock_went_ahead"] == 2
 
 
 async def test_the_clock_of_the_process_and_of_its_sqlite_file_steps(
@@ -138,8 +150,7 @@ async def test_the_clock_of_the_process_and_of_its_sqlite_file_steps(
 
     async def step() -> None:
         for off_by_s in STEPS:
-            clock.set(off_by_s)
-            await asyncio.sleep(SECONDS / len(STEPS))  # the time on this clock
+            await noticed(service, clock, off_by_s)
 
     async def nothing() -> None:
         standin.heal()
@@ -150,7 +161,8 @@ async def test_the_clock_of_the_process_and_of_its_sqlite_file_steps(
             world, service, "process's clock: +1 h, back, -1 h, back", step, nothing, catch_up=90
         )
     tell(report)
-    assert report.log["database_clock_went_back"] >= 1
+    assert report.log["database_clock_went_back"] == 2
+    assert report.log["database_clock_went_ahead"] == 2
 
 
 async def test_a_step_back_between_a_death_and_a_start_is_found_at_the_start(

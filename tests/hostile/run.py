@@ -8,7 +8,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import blake2b
@@ -348,6 +348,6 @@ def _activation(org_id: str, credits_: int) -> Callable[[AsyncConnection], Any]:
             created_at=NOW,
         )
         await ledger.append(tx, [grant])
-        await organizations.save(tx, [replace(state, balance=credits_, entries=1)])
+        await organizations.save(tx, [state._replace(balance=credits_, entries=1)])
 
     return work

@@ -12,7 +12,7 @@ from tests.hostile.reference import expected
 from tests.hostile.run import Run
 from tests.hostile.upstream import MAX_BYTES, Upstream
 
-RECORDS = 12_000
+RECORDS = 3000
 
 
 ON_SQLITE = pytest.mark.parametrize("dialect", ["sqlite"])

@@ -33,6 +33,8 @@ from tests.parts.ports import free_ports
 HOME_VARIABLE: Final = "QM_TEST_SERVERS_HOME"
 _START_WITHIN_S: Final = 180.0
 _CLUSTER_WITHIN_S: Final = 180.0
+# Half the processor time of a start, for brokers that live for minutes and carry little.
+_QUICK_JAVA: Final = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 _CONTROLLERS: Final = 100
 """How far above a broker's port `up.sh` puts its controller."""
 
@@ -93,7 +95,14 @@ class OwnKafka(_Server):
     def __init__(self, brokers: int = 3) -> None:
         self.brokers = brokers
         self._port = free_ports(brokers, also=_CONTROLLERS)
-        super().__init__("kafka", {"KAFKA_PORT": str(self._port), "KAFKA_BROKERS": str(brokers)})
+        super().__init__(
+            "kafka",
+            {
+                "KAFKA_PORT": str(self._port),
+                "KAFKA_BROKERS": str(brokers),
+                "JAVA_TOOL_OPTIONS": os.environ.get("JAVA_TOOL_OPTIONS", _QUICK_JAVA),
+            },
+        )
         home = os.environ.get(HOME_VARIABLE)
         for installed in Path(home, "kafka").resolve().glob("libs-*") if home else ():
             if installed.is_dir() and not installed.name.endswith(".part"):

@@ -17,7 +17,7 @@ FREEZE_S: Final = 20.0
 STALL_S: Final = 20.0
 AWAY_S: Final = 10.0
 CLOCK_STEP_S: Final = 40.0
-WAIT_TURNS: Final = 400
+WAIT_TURNS: Final = 200
 """How long a fault waits for its moment."""
 _WAITS: Final = 2
 _HALF: Final = 0.5

@@ -3,12 +3,18 @@
 A plan is a value. The same plan gives the same run; a smaller plan that still goes wrong is a better report.
 """
 
+import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
+from consumer import observer
+from consumer.ingest.drain import Drain
+from consumer.provisioning import pool
+from producers.relay import Relay
 from tests.checker.check import check
 from tests.checker.history import Policy
 from tests.simulation.faults import Fault, Kind, befall, is_time_for
@@ -17,8 +23,10 @@ from tests.simulation.shuffled import Shuffled
 from tests.simulation.witness import history_of
 from tests.simulation.world import World, simulate
 
-TURNS: Final = 400
-"""Within so many turns everything is published and everything befalls."""
+SPANS: Final = (60, 120, 300)
+"""Within so many turns everything is published and everything befalls; dense, more falls together."""
+IDLE_S: Final = 4.0
+"""How long an instance that nobody wakes waits until it looks again: looks that find nothing cost as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +67,10 @@ def plan_of(seed: int, *, instances: int | None = None) -> Plan:
     orgs = [f"org{n}" for n in range(chance.randint(1, 2))]
     users = ["ann", "bob", "olga"]
     events: list[Event] = []
+    span = chance.choice(SPANS)
 
     def turn() -> int:
-        return chance.randrange(1, TURNS)
+        return chance.randrange(1, span)
 
     for org in orgs:
         for n in range(chance.choice([1, 1, 1, 2, 0])):
@@ -85,7 +94,7 @@ def plan_of(seed: int, *, instances: int | None = None) -> Plan:
     kinds = [*Kind, Kind.KILL, Kind.KILL, Kind.KILL, Kind.FREEZE]
     faults = tuple(
         Fault(turn(), chance.choice(kinds), chance.randrange(3), chance.random())
-        for _ in range(chance.randint(0, 6))
+        for _ in range(chance.randint(1, 8))
     )
     return Plan(
         seed,
@@ -139,6 +148,18 @@ class _Fate:
         befall(fault, self._world, self.conductor, self._chance)
 
 
+@contextlib.contextmanager
+def _looking_seldom() -> Iterator[None]:
+    with (
+        patch.object(observer, "LOOK_EVERY_S", 5 * IDLE_S),
+        patch.object(pool, "_IDLE_S", IDLE_S),
+        patch.object(pool, "_SWEEP_S", IDLE_S),
+        patch.dict(Relay.__init__.__kwdefaults__, poll_s=IDLE_S),
+        patch.dict(Drain.__init__.__kwdefaults__, idle=IDLE_S),
+    ):
+        yield
+
+
 def run(plan: Plan, *, folder: Path, template: Path) -> Verdict:
     """Carry a plan out and judge what it left."""
     loop = SimLoop()
@@ -158,7 +179,8 @@ def run(plan: Plan, *, folder: Path, template: Path) -> Verdict:
             await world.stop(world.alive[0])
 
     try:
-        simulate(loop, world, story)
+        with _looking_seldom():
+            simulate(loop, world, story)
     except Exception as error:  # noqa: BLE001 - whatever ends a run is a finding
         said.append(f"{type(error).__name__}: {error}")
     history = history_of(world)

@@ -21,16 +21,13 @@ from aiokafka.errors import (
 )
 
 from producers.kafka_client import discard, look_up, start_producer
-from tests.parts.choice import KAFKA
 from tests.simulation.kafka_sides import RealSide, Side, SimSide, silence
 
 
-@pytest.fixture(params=["simulated", "real"])
+@pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.real("kafka"))])
 async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
     if request.param == "simulated":
         opened: Side = SimSide()
-    elif not KAFKA.is_real:
-        pytest.skip(f"needs a real part, got {KAFKA}")
     else:
         opened = RealSide(request.getfixturevalue("kafka_address"))
     yield opened

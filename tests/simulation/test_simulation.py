@@ -78,7 +78,7 @@ async def test_a_planted_defect_is_found(defect: str, scenario: str, told: str) 
 
 async def test_schedules_find_a_planted_defect_and_tell_the_smallest_plan() -> None:
     status, _, errors = await simulate(
-        "schedules", "--first", "80", "--seeds", "20", "--planted", "offsets-before-effects", "--workers", "2"
+        "schedules", "--first", "46", "--seeds", "10", "--planted", "offsets-before-effects", "--workers", "2"
     )
     assert status == 1
     assert "guarantee 1" in errors

@@ -210,7 +210,7 @@ def failing(write: Write, acme: None) -> None:
 
     async def work(tx: AsyncConnection) -> None:
         state = (await organizations.lock(tx, ["sad"]))["sad"]
-        await organizations.save(tx, [replace(state, status=OrgStatus.FAILED, failed_at=NOW)])
+        await organizations.save(tx, [state._replace(status=OrgStatus.FAILED, failed_at=NOW)])
         founding = founded("sad", "e-sad")
         await inbox.add(
             tx,
@@ -418,7 +418,7 @@ def test_a_month_of_all_organizations_is_exported(quartermaster: Quartermaster, 
         state = (await organizations.lock(tx, ["beta"]))["beta"]
         grant = LedgerEntry(grant_id("beta"), "beta", 1, EntryKind.GRANT, 3, 3, None, None, None, None, NOW)
         await ledger.append(tx, [grant])
-        await organizations.save(tx, [replace(state, status=OrgStatus.ACTIVE, balance=3, entries=1)])
+        await organizations.save(tx, [state._replace(status=OrgStatus.ACTIVE, balance=3, entries=1)])
 
     write(work)
 

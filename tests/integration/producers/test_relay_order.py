@@ -8,15 +8,14 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
-from zlib import crc32
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.testing import capture_logs
 
-from producers.delivery import Delivered, no_lane
-from producers.kafka_client import describe_error
+from producers.delivery import Delivered
+from producers.kafka_client import describe_error, partition_of
 from producers.relay import Relay
 from producers.relay_plan import Batch, Lane
 from schemas.outcomes import Stream
@@ -76,11 +75,6 @@ class Hand:
     def partitions(self, topic: str) -> int:
         return 0 if topic in self._broker.absent else PARTITIONS
 
-    def lane_of(self, record: PendingRecord, topic: str) -> Lane:
-        if not self.partitions(topic):
-            return no_lane(record.stream, topic)
-        return Lane(record.stream, topic, crc32(record.key or b"") % PARTITIONS)
-
     async def send(self, batches: Sequence[Batch]) -> Delivered:
         broker, lane = self._broker, batches[0].lane
         broker.in_flight[lane] = broker.in_flight.get(lane, 0) + 1
@@ -128,7 +122,7 @@ def relay_on(database: Database, broker: Broker, clock: Clock, **options: Any) -
 
 
 def lane(org_id: str, stream: Stream = Stream.CREDITS) -> Lane:
-    return Lane(stream, stream.value, crc32(org_id.encode()) % PARTITIONS)
+    return Lane(stream, stream.value, partition_of(org_id.encode(), PARTITIONS))
 
 
 def of_each_lane() -> Iterator[str]:

@@ -49,7 +49,7 @@ async def fail(database: Database, *, reason: str = "litellm_rejected") -> None:
             await inbox.fail(tx, replace(kept, failure=failure))
             if kept.type is EventType.ORG_CREATED:
                 state = (await organizations.lock(tx, [kept.org_id]))[kept.org_id]
-                await organizations.save(tx, [replace(state, status=OrgStatus.FAILED, failed_at=NOW)])
+                await organizations.save(tx, [state._replace(status=OrgStatus.FAILED, failed_at=NOW)])
                 await inbox.start_dependents_wait(tx, kept.org_id, NOW + WAIT)
 
     await database.run(work)
@@ -123,7 +123,7 @@ async def test_refused_charges_only_where_their_reason_is_named(database: Databa
 
     async def more(tx: AsyncConnection) -> None:
         state = (await organizations.lock(tx, ["acme"]))["acme"]
-        await organizations.save(tx, [replace(state, balance=1)])
+        await organizations.save(tx, [state._replace(balance=1)])
 
     await database.run(more)
     assert (await retry(database, reasons={"insufficient_credits"})).reasons == {"insufficient_credits": 2}

@@ -21,6 +21,14 @@ from storage.organizations import OrgProfile, OrgState
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
+def first_column(parameters: Any) -> list[str]:
+    """The keys of the rows that a statement inserts, in their order, as the driver is given them."""
+    if isinstance(parameters, list):  # SQLite: a row each
+        return [str(row[0]) for row in parameters]
+    # PostgreSQL: a column each, joined into one text.
+    return next(p for p in parameters if isinstance(p, str) and "\x1f" in p).split("\x1f")
+
+
 def after(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
@@ -66,7 +74,7 @@ def outcome(org_id: str = "acme", value: bytes = b"{}", **given: Any) -> Encoded
         cause_identity=uuid4(),
         job_key=None,
     )
-    return replace(encoded, **given)
+    return encoded._replace(**given)
 
 
 def letter(offset: int = 0, **given: Any) -> DeadLetter:
@@ -107,13 +115,12 @@ def entry(state: OrgState, credits_: int, *, job_id: str | None = None, **given:
         corrects=None,
         created_at=NOON,
     )
-    return replace(following, **given)
+    return following._replace(**given)
 
 
 def booked(state: OrgState, made: LedgerEntry) -> OrgState:
     """The state that follows an entry."""
-    return replace(
-        state,
+    return state._replace(
         balance=made.balance_after,
         entries=made.entry,
         charges=state.charges if made.sequence is None else made.sequence,
@@ -137,7 +144,7 @@ def profile(org_id: str = "acme") -> OrgProfile:
 async def put_org(tx: AsyncConnection, org_id: str = "acme", **given: Any) -> OrgState:
     """An organization in a state of the test's choice."""
     stub = (await organizations.lock(tx, [org_id]))[org_id]
-    state = replace(stub, **given)
+    state = stub._replace(**given)
     await organizations.save(tx, [state])
     return state
 

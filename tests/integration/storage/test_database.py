@@ -1,6 +1,5 @@
 import asyncio
 import contextlib
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -59,7 +58,7 @@ async def test_writers_take_turns(database: Database) -> None:
     async def deposit(tx: AsyncConnection) -> None:
         state = (await organizations.lock(tx, ["acme"]))["acme"]
         await asyncio.sleep(0)
-        await organizations.save(tx, [replace(state, balance=state.balance + 1)])
+        await organizations.save(tx, [state._replace(balance=state.balance + 1)])
 
     await asyncio.gather(*(database.run(deposit) for _ in range(20)))
     async with database.reading() as tx:
@@ -86,7 +85,7 @@ async def test_a_number_out_of_range_is_refused(database: Database) -> None:
         state = await put_org(tx, "acme")
     with pytest.raises(DataRefused):
         async with database.transaction() as tx:
-            await organizations.save(tx, [replace(state, balance=2**63)])
+            await organizations.save(tx, [state._replace(balance=2**63)])
 
 
 async def test_a_broken_constraint_of_ours_is_a_defect_not_bad_data(database: Database) -> None:
@@ -144,7 +143,7 @@ async def test_a_deadlock_is_resolved_by_doing_the_work_again(database: Database
         if len(begun) <= 2:
             await both_hold.wait()
         held = await organizations.lock(tx, [first, second])
-        await organizations.save(tx, [replace(held[second], balance=held[second].balance + 1)])
+        await organizations.save(tx, [held[second]._replace(balance=held[second].balance + 1)])
 
     await asyncio.gather(
         database.run(lambda tx: crosswise(tx, "a", "b")), database.run(lambda tx: crosswise(tx, "b", "a"))

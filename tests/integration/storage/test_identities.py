@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage import identities
 from storage.database import Database
 from storage.tables import identities as identities_table
-from tests.integration.storage.rows import fingerprints
+from tests.integration.storage.rows import fingerprints, first_column
 
 Statements = Callable[[AsyncConnection], AbstractContextManager[list[str]]]
 
@@ -78,9 +78,8 @@ async def test_identities_are_registered_in_sorted_order(tx: AsyncConnection, di
     registered: list[list[str]] = []
 
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        if statement.startswith('INSERT INTO "identities"'):
-            ids = parameters[0] if dialect == "postgresql" else [row[0] for row in parameters]
-            registered.append([UUID(str(id_)).hex for id_ in ids])
+        if "INSERT INTO" in statement:
+            registered.append([UUID(id_).hex for id_ in first_column(parameters)])
 
     given_ = [uuid4() for _ in range(20)]
     event.listen(tx.sync_connection, "before_cursor_execute", note)
@@ -90,7 +89,7 @@ async def test_identities_are_registered_in_sorted_order(tx: AsyncConnection, di
     assert registered == [sorted(id_.hex for id_ in given_)]
 
 
-async def test_a_batch_costs_one_statement_and_one_more_for_losers(
+async def test_a_batch_costs_one_statement_whatever_is_known_of_it(
     tx: AsyncConnection, dialect: str, statements: Statements
 ) -> None:
     pairs = fingerprints(uuid4() for _ in range(1000))
@@ -99,7 +98,7 @@ async def test_a_batch_costs_one_statement_and_one_more_for_losers(
     assert len(sent) == (1 if dialect == "postgresql" else 2)
     with statements(tx) as sent:
         await identities.register(tx, pairs)
-    assert len(sent) == 2
+    assert len(sent) == 1
 
 
 async def test_nothing_asked_costs_nothing(tx: AsyncConnection, statements: Statements) -> None:

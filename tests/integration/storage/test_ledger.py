@@ -1,6 +1,5 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,7 +17,7 @@ from storage.ledger import EntryKind, LedgerEntry, Verification
 from storage.organizations import OrgState
 from storage.tables import ledger_entries
 from storage.tables import organizations as organizations_table
-from tests.integration.storage.rows import NOON, booked, entry
+from tests.integration.storage.rows import NOON, booked, entry, first_column
 
 Statements = Callable[[AsyncConnection], AbstractContextManager[list[str]]]
 
@@ -114,7 +113,7 @@ async def test_an_entry_that_makes_no_sense_is_refused(database: Database, wrong
     state = OrgState("acme", balance=10, entries=1)
     with pytest.raises(IntegrityError):
         async with database.transaction() as tx:
-            await ledger.append(tx, [replace(entry(state, -1, job_id="job-0"), **wrong)])  # type: ignore[arg-type]
+            await ledger.append(tx, [entry(state, -1, job_id="job-0")._replace(**wrong)])  # type: ignore[arg-type]
 
 
 async def test_entries_are_booked_in_the_order_of_their_ids(tx: AsyncConnection, dialect: str) -> None:
@@ -123,8 +122,7 @@ async def test_entries_are_booked_in_the_order_of_their_ids(tx: AsyncConnection,
 
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
         if statement.startswith('INSERT INTO "ledger_entries"'):
-            ids = parameters[0] if dialect == "postgresql" else [row[0] for row in parameters]
-            booked_.append([UUID(str(id_)).hex for id_ in ids])
+            booked_.append([UUID(id_).hex for id_ in first_column(parameters)])
 
     states = [OrgState(f"org-{number:02}", balance=10, entries=1) for number in range(20)]
     event.listen(tx.sync_connection, "before_cursor_execute", note)
@@ -340,7 +338,7 @@ async def test_organizations_that_disagree_with_the_ledger_are_told_in_order(dat
         await organizations.save(
             tx,
             [
-                replace(states[name], balance=5, entries=2, charges=1, waiting_jobs=7)
+                states[name]._replace(balance=5, entries=2, charges=1, waiting_jobs=7)
                 for name in reversed(names)
             ],
         )

@@ -13,7 +13,7 @@ from storage import members, organizations
 from storage.database import Database
 from storage.members import Member
 from storage.organizations import OrgState, OrgStatus
-from tests.integration.storage.rows import NOON, after, profile, put_active_org
+from tests.integration.storage.rows import NOON, after, first_column, profile, put_active_org
 
 Statements = Callable[[AsyncConnection], AbstractContextManager[list[str]]]
 
@@ -45,7 +45,7 @@ async def test_a_locked_organization_waits_for_whoever_has_it(database: Database
         async def work(tx: AsyncConnection) -> None:
             states = await organizations.lock(tx, ["other", "acme"])
             await organizations.save(
-                tx, [replace(state, balance=state.balance + 1) for state in states.values()]
+                tx, [state._replace(balance=state.balance + 1) for state in states.values()]
             )
 
         await database.run(work)
@@ -69,7 +69,7 @@ async def test_organizations_are_locked_and_made_in_sorted_order_whatever_order_
 ) -> None:
     """So that two transactions that name the same ones wait for each other, and never in a circle."""
     known = (await organizations.lock(tx, ["org-5"]))["org-5"]
-    await organizations.save(tx, [replace(known, balance=7)])
+    await organizations.save(tx, [known._replace(balance=7)])
     names = [f"org-{number}" for number in range(10)]
     sent: list[tuple[str, Any]] = []
 
@@ -88,7 +88,7 @@ async def test_organizations_are_locked_and_made_in_sorted_order_whatever_order_
         assert ("FOR UPDATE" in statement) is (dialect == "postgresql")
     [made] = [parameters for statement, parameters in sent if statement.startswith("INSERT")]
     names.remove("org-5")
-    assert (made[0] if dialect == "postgresql" else [row[0] for row in made]) == names
+    assert first_column(made) == names
     assert states == {name: OrgState(name) for name in names} | {"org-5": OrgState("org-5", balance=7)}
 
 
@@ -120,9 +120,9 @@ async def test_known_organizations_are_locked_and_saved_by_one_statement_each(
 
 async def test_an_organization_becomes_active_once(database: Database) -> None:
     async with database.transaction() as tx:
-        before = replace((await organizations.lock(tx, ["acme"]))["acme"], failed_at=NOON, waiting_jobs=2)
+        before = (await organizations.lock(tx, ["acme"]))["acme"]._replace(failed_at=NOON, waiting_jobs=2)
         active = await organizations.activate(tx, before, profile())
-    assert active == replace(before, status=OrgStatus.ACTIVE, failed_at=None)
+    assert active == before._replace(status=OrgStatus.ACTIVE, failed_at=None)
     with pytest.raises(IntegrityError):
         async with database.transaction() as tx:
             await put_active_org(tx)

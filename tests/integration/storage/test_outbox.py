@@ -17,7 +17,7 @@ from storage import dead_letters, organizations, outbox, outcomes
 from storage.database import Database
 from storage.dead_letters import Wanted
 from storage.outbox import SHARDS, shard_of
-from tests.integration.storage.rows import NOON, after, letter, outcome
+from tests.integration.storage.rows import NOON, after, first_column, letter, outcome
 
 Statements = Callable[[AsyncConnection], AbstractContextManager[list[str]]]
 Explain = Callable[[AsyncConnection, Callable[[], Awaitable[object]]], Awaitable[str]]
@@ -287,8 +287,7 @@ async def test_dead_letters_are_kept_in_the_order_of_their_digests(tx: AsyncConn
 
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
         if statement.startswith('INSERT INTO "dead_letters"'):
-            given_ = parameters[0] if dialect == "postgresql" else [row[0] for row in parameters]
-            kept.append([UUID(str(digest)).hex for digest in given_])
+            kept.append([UUID(digest).hex for digest in first_column(parameters)])
 
     event.listen(tx.sync_connection, "before_cursor_execute", note)
     await outbox.append_dead_letters(tx, [letter(number) for number in range(20)])

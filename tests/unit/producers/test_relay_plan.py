@@ -1,5 +1,4 @@
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import pytest
 from aiokafka.errors import (
@@ -215,7 +214,7 @@ def test_a_refused_dead_letter_loses_its_value_then_the_rest_and_then_its_place(
 
 
 def test_without_the_rest_a_dead_letter_still_says_all_that_we_say_of_it() -> None:
-    row = replace(letter(7), headers=(("x-large", b"x" * 9), *letter(7).headers))
+    row = letter(7)._replace(headers=(("x-large", b"x" * 9), *letter(7).headers))
     state = LaneState(omit_value={7}, omit_rest={7})
     planned = plan_batches([row], lane_of=lane_of, closed=set(), held=set(), states={lane_of(row): state})
     ((record,),) = [batch.records for batch in planned.batches[lane_of(row)]]
@@ -241,14 +240,14 @@ def test_a_dead_letter_without_its_value_says_so_after_its_other_headers() -> No
 def test_without_its_value_a_dead_letter_is_the_same_in_all_else() -> None:
     row = letter(7, key=None)
 
-    assert without_value(row) == replace(row, value=None, headers=(*row.headers, VALUE_OMITTED))
+    assert without_value(row) == row._replace(value=None, headers=(*row.headers, VALUE_OMITTED))
 
 
 def test_with_nothing_but_what_we_say_of_it_a_dead_letter_keeps_its_place_and_stream() -> None:
-    row = replace(letter(7), headers=(("a", b"1"), ("qm-reason", b"invalid_json"), ("b", None)))
+    row = letter(7)._replace(headers=(("a", b"1"), ("qm-reason", b"invalid_json"), ("b", None)))
 
-    assert without_rest(row) == replace(
-        row, value=None, headers=(("qm-reason", b"invalid_json"), VALUE_OMITTED, HEADERS_OMITTED)
+    assert without_rest(row) == row._replace(
+        value=None, headers=(("qm-reason", b"invalid_json"), VALUE_OMITTED, HEADERS_OMITTED)
     )
 
 
@@ -258,7 +257,7 @@ def test_the_size_of_a_record_is_what_it_takes_at_most() -> None:
     )
 
     assert size_of(record) == 64 + 3 + 5 + (12 + 8 + 4) + (12 + 4) + 12
-    assert size_of(replace(record, key=None, value=None, headers=())) == 64
+    assert size_of(record._replace(key=None, value=None, headers=())) == 64
 
 
 @given(

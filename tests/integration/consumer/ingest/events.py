@@ -1,7 +1,6 @@
 """Events as the platform sends them, put through ingest, and what then stands in the database."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -106,7 +105,7 @@ async def activate(database: Database, *, org: str = "acme", credits_: int = 10)
                 created_at=NOW,
             )
             await ledger.append(tx, [entry])
-            await organizations.save(tx, [replace(state, balance=credits_, entries=1)])
+            await organizations.save(tx, [state._replace(balance=credits_, entries=1)])
 
     await database.run(work)
 

@@ -35,6 +35,7 @@ from tests.integration.consumer.ingest.events import (
     rejected_of,
     state_of,
 )
+from tests.integration.storage.rows import first_column
 
 
 async def test_jobs_of_an_active_organization_are_charged_in_order(database: Database) -> None:
@@ -222,9 +223,8 @@ async def test_a_batch_takes_its_locks_in_one_order(database: Database) -> None:
 
     def note(_c: object, _cursor: object, statement: str, parameters: Any, *_rest: object) -> None:
         for table in ("identities", "ledger_entries"):
-            if statement.startswith(f'INSERT INTO "{table}"'):
-                keys = parameters[0] if database.dialect == "postgresql" else [row[0] for row in parameters]
-                written.setdefault(table, []).append([str(key) for key in keys])
+            if "INSERT INTO" in statement and table in statement:
+                written.setdefault(table, []).append(first_column(parameters))
 
     sqlalchemy_event.listen(Engine, "before_cursor_execute", note)
     try:

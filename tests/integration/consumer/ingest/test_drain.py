@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -49,7 +48,7 @@ async def drain(
 async def put_status(database: Database, status: OrgStatus, org: str = "acme") -> None:
     async def work(tx: AsyncConnection) -> None:
         state = (await organizations.lock(tx, [org]))[org]
-        await organizations.save(tx, [replace(state, status=status)])
+        await organizations.save(tx, [state._replace(status=status)])
 
     await database.run(work)
 
@@ -139,7 +138,7 @@ async def retry(database: Database, org: str = "acme") -> None:
         [state] = (await organizations.lock(tx, [org])).values()
         again = update(tables.inbox).where(tables.inbox.c.state == "failed")
         await tx.execute(again.values(state="waiting", reason="turn", origin="retry", round=2, due_at=NOW))
-        await organizations.save(tx, [replace(state, waiting_jobs=1)])
+        await organizations.save(tx, [state._replace(waiting_jobs=1)])
 
     await database.run(work)
 

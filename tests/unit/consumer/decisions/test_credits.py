@@ -59,7 +59,7 @@ def booked(command: CreditCommand, **known: LedgerEntry | OrgState | None) -> Bo
 def test_a_grant_is_an_entry_a_balance_and_an_outcome() -> None:
     decision = booked(grant(5))
 
-    assert decision.state == replace(ACME, balance=15, entries=4)
+    assert decision.state == ACME._replace(balance=15, entries=4)
     assert decision.entry == LedgerEntry(
         transaction_id=operator_entry_id("c-1"),
         org_id="acme",
@@ -86,7 +86,7 @@ def test_a_grant_is_an_entry_a_balance_and_an_outcome() -> None:
 
 
 def test_an_adjustment_is_signed_and_names_what_it_corrects() -> None:
-    wrong = replace(booked(grant(5)).entry, transaction_id=uuid4())
+    wrong = booked(grant(5)).entry._replace(transaction_id=uuid4())
 
     decision = booked(adjustment(-10, corrects=wrong.transaction_id), corrected=wrong)
 
@@ -100,7 +100,7 @@ def test_an_adjustment_is_signed_and_names_what_it_corrects() -> None:
 def test_the_same_command_again_shows_the_first_entry_whatever_the_balance_is_now() -> None:
     first = booked(adjustment(-10)).entry
 
-    assert decide(adjustment(-10), state=replace(ACME, balance=0), same_id=first) == AlreadyBooked(first)
+    assert decide(adjustment(-10), state=ACME._replace(balance=0), same_id=first) == AlreadyBooked(first)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_what_can_not_be_is_refused_in_words(
 
 
 def test_another_organizations_entry_can_not_be_corrected() -> None:
-    foreign = replace(booked(grant(5)).entry, org_id="other")
+    foreign = booked(grant(5)).entry._replace(org_id="other")
 
     assert isinstance(decide(adjustment(1, corrects=foreign.transaction_id), corrected=foreign), Refused)
 
@@ -158,7 +158,7 @@ def test_another_organizations_entry_can_not_be_corrected() -> None:
 @example(balance=1, credits_=MAX_BALANCE - 1)
 @example(balance=1, credits_=MAX_BALANCE)
 def test_a_balance_stays_between_zero_and_what_json_can_carry(balance: int, credits_: int) -> None:
-    state = replace(ACME, balance=balance)
+    state = ACME._replace(balance=balance)
 
     decision = decide(adjustment(credits_), state=state)
 

@@ -1,6 +1,5 @@
 """What a finished job costs."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -46,7 +45,7 @@ def org(balance: int = 5, status: OrgStatus = OrgStatus.ACTIVE, **more: Any) -> 
         waiting_jobs=0,
         failed_at=None,
     )
-    return replace(state, **more)
+    return state._replace(**more)
 
 
 def test_a_completed_job_is_charged_at_the_price_of_now() -> None:
