@@ -128,7 +128,9 @@ async def litellm_down(desk: Desk) -> None:
 async def globex_is_created(desk: Desk) -> None:
     data = {"org_id": "globex", "name": "Globex", "owner_user_id": "gus", "initial_credits": 10}
     await desk.send("org.created", "evt-20", **data)
-    await eventually(desk.service.waiting, lambda count: count == 1, what="it waits")
+    await eventually(
+        lambda: desk.json_command("org", "list", "--after", "acme"), bool, what="it is in the database"
+    )
     await desk.send("job.completed", "evt-21", org_id="globex", job_id="job-20", status="completed")
 
 

@@ -37,7 +37,11 @@ TARGETS: Final = (
     Target(
         "ledger",
         ("storage/ledger.py", "storage/organizations.py"),
-        (f"{_STORAGE}/test_ledger.py", f"{_STORAGE}/test_organizations.py"),
+        (
+            f"{_STORAGE}/test_ledger.py",
+            f"{_STORAGE}/test_organizations.py",
+            f"{_STORAGE}/test_looking.py",
+        ),
     ),
     Target(
         "dedupe",
