@@ -5,8 +5,9 @@ what lets offsets be committed afterwards without a thought for what is still un
 """
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -32,6 +33,8 @@ _JOB = EventType.JOB_COMPLETED
 
 EVENTS_PER_TURN = 50
 """After how many events of pure computation the event loop gets its turn (heartbeats, the next fetch)."""
+WRITE_AT = 500
+"""From how many outcomes on the database is given them while more are decided: both then work at once."""
 
 
 class Received(NamedTuple):
@@ -165,16 +168,19 @@ async def _apply_events(
     keys = {job_key(one.event) for one in fresh if one.event.type is _JOB}
     judge = Judge(policy, now, charged=await ledger.charged(tx, sorted(keys)) if keys else set())
     rows: list[NewInboxRow] = []
-    for number, one in enumerate(fresh, start=1):
-        event = one.event
-        state = states[event.org_id]
-        if event.type is _JOB and not must_wait(state):
-            states[event.org_id] = judge.judge(state, event, origin=origin, stored_at=now)
-        else:
-            states[event.org_id], row = keep(state, event, policy=policy, origin=origin, now=now)
-            rows.append(row)
-        if number % EVENTS_PER_TURN == 0:
-            await asyncio.sleep(0)
+    async with _writing(judge, tx, applied.outcomes) as write_beside:
+        for number, one in enumerate(fresh, start=1):
+            event = one.event
+            state = states[event.org_id]
+            if event.type is _JOB and not must_wait(state):
+                states[event.org_id] = judge.judge(state, event, origin=origin, stored_at=now)
+            else:
+                states[event.org_id], row = keep(state, event, policy=policy, origin=origin, now=now)
+                rows.append(row)
+            if number % EVENTS_PER_TURN == 0:
+                if judge.gathered >= WRITE_AT:
+                    await write_beside()
+                await asyncio.sleep(0)
 
     if rows:
         await inbox.add(tx, rows)
@@ -190,6 +196,33 @@ async def _apply_events(
     applied.needs_draining = any(
         row.type is EventType.JOB_COMPLETED and states[row.org_id].status is OrgStatus.ACTIVE for row in rows
     )
+
+
+@contextlib.asynccontextmanager
+async def _writing(
+    judge: Judge, tx: AsyncConnection, written: Counter[OutcomeType]
+) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Give what has the database write what was judged so far, while the next jobs are judged.
+
+    One write at a time; at the end of the block the last has ended, whatever the block came to.
+    """
+    writing: asyncio.Future[Counter[OutcomeType]] | None = None
+
+    async def write_beside() -> None:
+        nonlocal writing
+        if writing is not None:
+            written.update(await writing)
+        writing = asyncio.ensure_future(judge.write(tx))
+
+    try:
+        yield write_beside
+    except BaseException:
+        if writing is not None:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+        raise
+    if writing is not None:
+        written.update(await writing)
 
 
 def keep(

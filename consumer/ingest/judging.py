@@ -58,6 +58,11 @@ class Judge:
         self._outcomes: list[EncodedOutcome] = []
         self._refused: list[NewInboxRow] = []
 
+    @property
+    def gathered(self) -> int:
+        """How many outcomes wait to be written."""
+        return len(self._outcomes)
+
     def judge(
         self, state: OrgState, event: InboundEvent, *, origin: Origin, stored_at: datetime, round_: int = 1
     ) -> OrgState:
@@ -93,14 +98,20 @@ class Judge:
         return decision.state
 
     async def write(self, tx: AsyncConnection) -> Counter[OutcomeType]:
-        """Write entries, refused jobs and outcomes; return how many outcomes of each type."""
-        if self._entries:
-            await ledger.append(tx, self._entries)
-        if self._refused:
-            await inbox.add(tx, self._refused)
-        if self._outcomes:
-            await outbox.append_outcomes(tx, self._outcomes)
-        return Counter(outcome.type for outcome in self._outcomes)
+        """Write what was gathered: entries, refused jobs, outcomes; return how many outcomes of each type.
+
+        More may be gathered meanwhile, for the next call, which must not come before this one has ended.
+        """
+        entries, self._entries = self._entries, []
+        refused, self._refused = self._refused, []
+        outcomes, self._outcomes = self._outcomes, []
+        if entries:
+            await ledger.append(tx, entries)
+        if refused:
+            await inbox.add(tx, refused)
+        if outcomes:
+            await outbox.append_outcomes(tx, outcomes)
+        return Counter(outcome.type for outcome in outcomes)
 
 
 def _refused(

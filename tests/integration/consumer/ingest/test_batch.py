@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -369,3 +370,47 @@ async def test_the_statements_of_a_batch_do_not_grow_with_it(database: Database,
         sqlalchemy_event.remove(Engine, "before_cursor_execute", count)
     most = 7 if database.dialect == "postgresql" else 9
     assert len(statements) <= most, statements
+
+
+async def test_a_long_batch_is_written_in_parts_and_stands_whole(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "WRITE_AT", 100)
+    await activate(database, org="acme", credits_=10_000)
+    await activate(database, org="other", credits_=10_000)
+
+    applied = await ingest(database, *(job(f"j{n}", org=["acme", "other"][n % 2]) for n in range(1_030)))
+
+    assert applied.outcomes == {OutcomeType.CREDITS_DEDUCTED: 1_030}
+    told = await outcomes_of(database)
+    for org in ("acme", "other"):
+        sequences = [one["data"]["sequence"] for one in told if one["subject"] == org]
+        assert sequences == list(range(1, 516))
+    async with database.reading() as tx:
+        assert (await ledger.verify(tx)).ok
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+async def test_a_write_of_a_part_that_fails_leaves_nothing_of_the_batch(
+    database: Database, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    await activate(database, org="acme", credits_=10_000)
+    monkeypatch.setattr(batch, "WRITE_AT", 50)
+    append, calls = ledger.append, 0
+
+    async def failing(tx: AsyncConnection, entries: Sequence[ledger.LedgerEntry]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise ZeroDivisionError
+        await append(tx, entries)
+
+    monkeypatch.setattr(ledger, "append", failing)
+    with pytest.raises(ZeroDivisionError):
+        await ingest(database, *(job(f"j{n}") for n in range(130)))
+    monkeypatch.setattr(ledger, "append", append)
+
+    assert await outcomes_of(database) == []
+    assert (await state_of(database, "acme")).charges == 0
+    applied = await ingest(database, *(job(f"j{n}") for n in range(130)))
+    assert applied.outcomes == {OutcomeType.CREDITS_DEDUCTED: 130}
