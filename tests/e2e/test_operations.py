@@ -20,6 +20,7 @@ def test_every_section_has_its_world_and_every_world_its_section() -> None:
     assert happening == MEANWHILE.keys()
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl, as the runbook does")
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
