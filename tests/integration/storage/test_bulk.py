@@ -60,7 +60,7 @@ async def stored(tx: AsyncConnection) -> list[tuple[Any, ...]]:
 
 
 @given(_rows)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 async def test_every_value_comes_back_as_it_was_given(
     database: Database, values: list[tuple[Any, ...]]
 ) -> None:
@@ -77,7 +77,7 @@ async def test_every_value_comes_back_as_it_was_given(
 
 
 @given(st.sets(_texts, min_size=1, max_size=5), st.sets(_texts, max_size=5))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 async def test_among_finds_what_is_named_and_nothing_else(
     database: Database, named: set[str], others: set[str]
 ) -> None:
