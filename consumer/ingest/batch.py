@@ -192,9 +192,9 @@ async def _apply_events(
     if changed:
         await organizations.save(tx, changed)
 
-    applied.needs_provisioning = any(row.type is not EventType.JOB_COMPLETED for row in rows)
+    applied.needs_provisioning = any(row.type is not _JOB for row in rows)
     applied.needs_draining = any(
-        row.type is EventType.JOB_COMPLETED and states[row.org_id].status is OrgStatus.ACTIVE for row in rows
+        row.type is _JOB and states[row.org_id].status is OrgStatus.ACTIVE for row in rows
     )
 
 

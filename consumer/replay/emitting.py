@@ -59,13 +59,12 @@ async def meant_pages(
     database: Database, selection: StoredSelection, our_source: str, *, after: int, last: int
 ) -> AsyncIterator[tuple[int, list[StoredOutcome]]]:
     """Give the outcomes meant, numbered beyond `after` up to `last`, by pages with their last number."""
-    org_id = next(iter(selection.orgs)) if len(selection.orgs) == 1 else None
 
     async def read() -> list[StoredOutcome]:
         async with database.reading() as tx:
             return await outcomes.page(
                 tx,
-                org_id=org_id,
+                org_id=selection.only_org,
                 identities=selection.identities,
                 decided_from=selection.begin,
                 decided_to=selection.end,

@@ -69,14 +69,13 @@ async def failed_pages(
     database: Database, selection: StoredSelection, reasons: frozenset[str]
 ) -> AsyncIterator[list[InboxRow]]:
     """Give the failed events that are meant, page by page."""
-    org_id = next(iter(selection.orgs)) if len(selection.orgs) == 1 else None
     after = 0
 
     async def read() -> list[InboxRow]:
         async with database.reading() as tx:
             return await inbox.failed_rows(
                 tx,
-                org_id=org_id,
+                org_id=selection.only_org,
                 identities=selection.identities,
                 stored_from=selection.begin,
                 stored_to=selection.end,

@@ -35,6 +35,11 @@ class StoredSelection:
     sources: frozenset[str] = frozenset()
 
     @property
+    def only_org(self) -> str | None:
+        """The organization meant, where it is one; None: several, or all."""
+        return next(iter(self.orgs)) if len(self.orgs) == 1 else None
+
+    @property
     def identities(self) -> list[UUID] | None:
         """The identities meant, where ids and sources are given; None: they can't be told beforehand."""
         if not self.event_ids or not self.sources:
