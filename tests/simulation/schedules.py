@@ -27,6 +27,8 @@ SPANS: Final = (60, 120, 300)
 """Within so many turns everything is published and everything befalls; dense, more falls together."""
 IDLE_S: Final = 4.0
 """How long an instance that nobody wakes waits until it looks again: looks that find nothing cost as much."""
+PAGE_ROWS: Final = 2
+"""So few rows of the outbox at a time that the relay's passes have several pages, as with a long backlog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +151,12 @@ class _Fate:
 
 
 @contextlib.contextmanager
-def _looking_seldom() -> Iterator[None]:
+def _looking_seldom_and_little() -> Iterator[None]:
     with (
         patch.object(observer, "LOOK_EVERY_S", 5 * IDLE_S),
         patch.object(pool, "_IDLE_S", IDLE_S),
         patch.object(pool, "_SWEEP_S", IDLE_S),
-        patch.dict(Relay.__init__.__kwdefaults__, poll_s=IDLE_S),
+        patch.dict(Relay.__init__.__kwdefaults__, poll_s=IDLE_S, page_rows=PAGE_ROWS),
         patch.dict(Drain.__init__.__kwdefaults__, idle=IDLE_S),
     ):
         yield
@@ -179,7 +181,7 @@ def run(plan: Plan, *, folder: Path, template: Path) -> Verdict:
             await world.stop(world.alive[0])
 
     try:
-        with _looking_seldom():
+        with _looking_seldom_and_little():
             simulate(loop, world, story)
     except Exception as error:  # noqa: BLE001 - whatever ends a run is a finding
         said.append(f"{type(error).__name__}: {error}")

@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -141,6 +142,29 @@ async def test_guarantee_3_order_holds_while_sends_fail_and_relays_take_over(
     found = numbers(await bench.read(topic, partitions=3, count=300))
     assert sum(map(len, found.values())) == 300
     assert all(of_org == sorted(of_org) for of_org in found.values())
+
+
+async def test_guarantee_3_no_page_overtakes_the_one_before_it_however_soon_its_lane_is_open_again(
+    bench: Bench, database: Database, topic_factory: TopicFactory
+) -> None:
+    (topic,) = await topic_factory.create("out", partitions=1)
+    await decide(database, [outcome("acme", n) for n in range(3)])
+    sends = 0
+
+    def fault(_partition: int) -> Fault:
+        nonlocal sends
+        sends += 1
+        return "before" if sends <= 2 else None
+
+    # Reading a page may take longer than a lane is closed: here every look at the clock is a minute later.
+    minutes = itertools.count(60.0, 60.0)
+    relay = relay_with(
+        bench, fault, database, topic, page_rows=1, lease_s=1e6, monotonic=lambda: next(minutes)
+    )
+    async with running(relay):
+        await emptied(database)
+
+    assert numbers(await bench.read(topic, partitions=1, count=3)) == {"acme": [0, 1, 2]}
 
 
 async def test_a_repeat_is_byte_identical(
