@@ -224,8 +224,8 @@ class Relay:
                 return True
             if len(page) < self._page_rows:
                 return False
-            # What was begun of this page has not arrived: whatever becomes of it, and however soon its lane is
-            # open again, the next page overtakes nothing.
+            # What was begun of this page has not arrived: whatever becomes of it, and however soon its lane
+            # is open again, the next page overtakes nothing.
             held.update((row.stream, row.org_id) for row in rows if row.org_id)
             after = page[-1].outbox_id
 
