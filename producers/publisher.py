@@ -152,8 +152,8 @@ class Publisher:
             NotPublished: The broker did not acknowledge it.
         """
         ready = event if isinstance(event, ReadyEvent) else self.ready(event)
-        sent = await self._send(ready.type, ready.key, ready.value)
-        metadata = await self._acknowledged(sent)
+        producer, sent = await self._send(ready.type, ready.key, ready.value)
+        metadata = await self._acknowledged(sent, producer)
         return Receipt(
             ready.event.id, ready.event.source, metadata.topic, metadata.partition, metadata.offset
         )
@@ -184,14 +184,17 @@ class Publisher:
 
     async def _publish_window(self, window: Iterable[ReadyEvent]) -> None:
         on_the_way: list[asyncio.Future[Any]] = []
+        producers: set[AIOKafkaProducer] = set()
         try:
             for ready in window:
-                on_the_way.append(await self._send(ready.type, ready.key, ready.value))  # noqa: PERF401 - kept as far as it came
+                producer, sent = await self._send(ready.type, ready.key, ready.value)
+                producers.add(producer)
+                on_the_way.append(sent)
         except BaseException:
             # Their errors follow from this one; gathered, nobody misses them.
             asyncio.gather(*on_the_way, return_exceptions=True)
             raise
-        await self._acknowledged(asyncio.gather(*on_the_way))
+        await self._acknowledged(asyncio.gather(*on_the_way), *producers)
 
     async def publish_unchecked(self, topic_of: EventType, *, key: bytes | None, value: bytes) -> None:
         """Publish a record as it is, however broken: to show what becomes of it.
@@ -200,10 +203,13 @@ class Publisher:
             KafkaUnreachable: No broker answers.
             NotPublished: The broker did not acknowledge it.
         """
-        await self._acknowledged(await self._send(topic_of, key, value))
+        producer, sent = await self._send(topic_of, key, value)
+        await self._acknowledged(sent, producer)
 
-    async def _send(self, type_: EventType, key: bytes | None, value: bytes) -> asyncio.Future[Any]:
-        """Hand a record to the producer, in order."""
+    async def _send(
+        self, type_: EventType, key: bytes | None, value: bytes
+    ) -> tuple[AIOKafkaProducer, asyncio.Future[Any]]:
+        """Hand a record to the producer, in order; give the producer too."""
         topic = self._topics[type_]
         producer = await self._started()
         try:
@@ -211,16 +217,17 @@ class Publisher:
                 await _wait_for(producer, topic)
                 sent: asyncio.Future[Any] = await producer.send(topic, value, key=key, headers=list(HEADERS))
         except (KafkaError, OSError, TimeoutError) as error:
-            await self._give_up()
+            await self._give_up(producer)
             raise NotPublished(f"topic {topic}: {describe_error(error)}") from error
-        return sent
+        return producer, sent
 
-    async def _acknowledged(self, sent: asyncio.Future[Any]) -> Any:
+    async def _acknowledged(self, sent: asyncio.Future[Any], *producers: AIOKafkaProducer) -> Any:
         try:
             async with asyncio.timeout(self._ack_timeout_s):
                 return await sent
         except (KafkaError, OSError, TimeoutError) as error:
-            await self._give_up()
+            for producer in producers:
+                await self._give_up(producer)
             raise NotPublished(f"not acknowledged: {describe_error(error)}") from error
 
     async def _started(self) -> AIOKafkaProducer:
@@ -231,10 +238,13 @@ class Publisher:
                 self._producer = producer
             return self._producer
 
-    async def _give_up(self) -> None:
-        """Throw the producer away: after a failure an idempotent one is refused by the broker."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
+    async def _give_up(self, producer: AIOKafkaProducer) -> None:
+        """Throw a producer away: after a failure an idempotent one is refused by the broker.
+
+        One that has been replaced was thrown away with its first failure, and its successor did not fail.
+        """
+        if self._producer is producer:
+            self._producer = None
             await discard(producer)
 
 
