@@ -13,6 +13,7 @@ import structlog
 
 from producers.completion import to_its_end
 from producers.delivery import Delivered, Delivery, ProducerFactory, lane_of, no_lane
+from producers.idling import Idling
 from producers.kafka_client import KafkaUnreachable, describe_error
 from producers.relay_plan import (
     Lane,
@@ -89,6 +90,7 @@ class Relay:
         jitter: Gives random numbers from 0 to 1.
         lease_s: After how many seconds another relay takes over from one that died.
         poll_s: How often to look without being woken, in seconds: other processes write to the outbox too.
+            Where nothing comes for long, less and less often (`producers.idling`).
         page_rows: How many rows to read at a time.
         patience_s: How long the others wait for a slow partition, in seconds.
         ack_timeout_s: When a batch without an acknowledgement counts as failed, in seconds.
@@ -132,6 +134,7 @@ class Relay:
         self._drain_s = drain_s
 
         self._woken = asyncio.Event()
+        self._idling = Idling(poll_s)
         self._lanes: dict[Lane, LaneState] = {}
         self._in_flight: dict[Lane, asyncio.Task[Delivered]] = {}
         self._done: set[int] = set()  # acknowledged or refused, and still in the outbox
@@ -183,7 +186,9 @@ class Relay:
     async def _publish(self, stopping: asyncio.Future[Any]) -> None:
         while not stopping.done():
             again = await self._try_pass()
-            if not again:
+            if again:
+                self._idling.worked()
+            else:
                 await self._rest(stopping)
 
     async def _try_pass(self) -> bool:
@@ -407,10 +412,13 @@ class Relay:
         woken = asyncio.ensure_future(self._woken.wait())
         try:
             news: list[asyncio.Future[Any]] = [stopping, woken, *self._in_flight.values()]
-            await asyncio.wait(news, timeout=self._poll_s, return_when=asyncio.FIRST_COMPLETED)
+            pause_s = self._poll_s if self._in_flight else self._idling.pause_s()
+            await asyncio.wait(news, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             woken.cancel()
-        self._woken.clear()
+        if self._woken.is_set():
+            self._idling.worked()
+            self._woken.clear()
 
     def _pause_s(self) -> float:
         return pause_after(self._failures - 1, self._jitter(), most_s=MAX_OUTAGE_PAUSE_S)

@@ -44,7 +44,8 @@ async def measure(options: Options) -> Table:
                 totals.append(ready - began)
                 options.say(f"round {number + 1}: ready {ready - join:.2f} s after it joined")
                 if number == options.rounds - 1:
-                    await settled(3)
+                    # Where nothing comes for long, it looks for work less often.
+                    await settled(20 if options.full else 3)
                     cpu, from_ = one.running.cpu_s(), time.perf_counter()
                     await asyncio.sleep(idle_s)
                     share = (one.running.cpu_s() - cpu) / (time.perf_counter() - from_)

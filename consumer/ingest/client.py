@@ -8,8 +8,8 @@ from aiokafka import AIOKafkaConsumer
 from consumer.ingest.header_names import accept_any_header_name
 from producers.kafka_client import KafkaConnection
 
-FETCH_WAIT_MS = 50
-"""Long enough to spare an idle broker, short enough that a lone event is not kept waiting."""
+FETCH_WAIT_MS = 500
+"""How long a broker holds a request for records while there are none; the first one that comes ends it."""
 FETCH_BYTES = 16 * 1024 * 1024
 
 

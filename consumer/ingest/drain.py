@@ -15,6 +15,7 @@ from consumer.ingest.judging import IngestPolicy, Judge
 from consumer.ingest.records import LARGE
 from consumer.metrics import Metrics
 from consumer.pauses import wait_for_any
+from producers.idling import Idling
 from schemas.event import from_stored
 from schemas.outcomes import OutcomeType
 from schemas.transactions import charge_id
@@ -82,13 +83,13 @@ class Drain:
         clock: Clock = database_now,
         idle: float = 1.0,
     ) -> None:
-        """Prepare a drain that looks again every `idle` seconds where nobody wakes it."""
+        """Prepare a drain that looks again every `idle` seconds where nobody wakes it, or less often."""
         self._database = database
         self._policy = policy
         self._metrics = metrics
         self._on_outcomes = on_outcomes
         self._clock = clock
-        self._idle = idle
+        self._idling = Idling(idle)
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -98,13 +99,17 @@ class Drain:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; a database that is away is waited for."""
         while not stop.is_set():
-            self._woken.clear()
+            if self._woken.is_set():
+                self._idling.worked()
+                self._woken.clear()
             try:
                 worked = await self.drain_once()
             except DatabaseUnavailable:
                 worked = False
-            if not worked:
-                await wait_for_any(self._woken, stop, timeout=self._idle)
+            if worked:
+                self._idling.worked()
+            else:
+                await wait_for_any(self._woken, stop, timeout=self._idling.pause_s())
 
     async def drain_once(self) -> bool:
         """Serve one page of organizations; tell whether there was anything to do."""

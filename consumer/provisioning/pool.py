@@ -21,6 +21,7 @@ from consumer.provisioning.context import Context
 from consumer.provisioning.policy import ProvisionerPolicy
 from consumer.provisioning.todo import Decided
 from consumer.provisioning.worker import Worker
+from producers.idling import Idling
 from storage import inbox, leases, resources
 from storage.database import Clock, Database, DatabaseUnavailable, database_now
 from storage.leases import LeaseLost
@@ -29,7 +30,9 @@ from storage.virtual_keys import KeyVault
 log = structlog.get_logger(__name__)
 
 _IDLE_S: Final = 0.5
-"""How often to look for work where nobody wakes the provisioner: events come due by themselves."""
+"""How often to look for work where nobody wakes the provisioner: events come due by themselves.
+
+Where none does for long, less and less often (`producers.idling`)."""
 _SWEEP_S: Final = 1.0
 """How often to look for orphans that are due."""
 _NOTE_S: Final = 1.0
@@ -97,6 +100,7 @@ class Provisioner:
         self._new_token = new_token
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._idling = Idling(_IDLE_S)
         self._serving: set[asyncio.Task[None]] = set()
         self._sweeping: set[asyncio.Task[None]] = set()
         self._sweep_at = 0.0
@@ -136,8 +140,10 @@ class Provisioner:
     async def _serve_all(self) -> None:
         try:
             while not self._stopping.is_set():
+                if self._woken.is_set() or self._serving or not self._gate.is_open:
+                    self._idling.worked()
                 self._woken.clear()
-                pause = _IDLE_S
+                pause = self._idling.pause_s()
                 try:
                     await self._note_outage()
                     await self._begin_sweeps()

@@ -53,13 +53,15 @@ TARGETS: Final = (
             f"{_STORAGE}/test_organizations.py",
             f"{_STORAGE}/test_ledger.py",
             f"{_STORAGE}/test_outbox.py",
+            f"{_STORAGE}/test_bulk.py",
         ),
         only=frozenset(
             (
                 *("fingerprint", "canonical", "canonical_by_definition", "_plain", "_canonical_decimal"),
                 *("outcome_id", "encode_outcome"),
                 *("register", "lookup"),
-                *("insert_new", "insert_rows", "among", "arrays_of", "_pg_insert"),
+                *("insert_new", "insert_rows", "among", "columns_of", "_given", "_joined"),
+                *("given_sql", "_pg_expression", "_pg_insert"),
             )
         ),
     ),

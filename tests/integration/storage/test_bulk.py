@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, MetaData, Table, Text, Uuid, select
+from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, MetaData, Table, Text, Uuid, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.bulk import Form, among, columns_of, insert_new, insert_rows, update_rows
@@ -47,8 +47,8 @@ _rows = st.lists(
 
 
 async def make_table(tx: AsyncConnection) -> None:
-    await tx.run_sync(rows_table.metadata.drop_all)
     await tx.run_sync(rows_table.metadata.create_all)
+    await tx.execute(delete(rows_table))
 
 
 def numbered(values: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
