@@ -11,8 +11,10 @@ SPARED = {
     "job show --help": HEAVY,
     "ledger show --help": HEAVY,
     "db upgrade --help": HEAVY,
+    "dead-letters redrive --help": HEAVY,
     "publish --help": HEAVY - {"aiokafka"},
     # structlog brings rich along.
+    "replay --help": {"aiohttp", "alembic", "cryptography", "httpx", "joserfc"},
     "run --help": {"alembic", "joserfc"},
 }
 
