@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
 import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -24,6 +23,7 @@ from consumer.pauses import growing_pauses, wait_for_any
 from consumer.ports import KafkaCluster, Ports
 from consumer.service import Service
 from consumer.settings import Settings
+from consumer.stopping import stop_on_signals
 from storage import migrations
 from storage.database import Database, DatabaseUnavailable
 from storage.single_writer import SqliteFileLock
@@ -163,23 +163,6 @@ def _own_sqlite_file(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def stop_on_signals(stop: asyncio.Event | None = None) -> Iterator[asyncio.Event]:
-    """Set the event on SIGTERM and SIGINT, unless the caller brings one of its own."""
-    if stop is not None:
-        yield stop
-        return
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        yield stop
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
 
 
 def _required(value: T | None) -> T:

@@ -1,4 +1,4 @@
-"""The garbage collector, kept out of the way of whoever handles events in great numbers."""
+"""The garbage collector, kept out of the way of whoever handles events in great numbers, or starts."""
 
 import contextlib
 import gc
@@ -6,6 +6,24 @@ from collections.abc import Iterator
 
 COLLECT_AFTER = 50_000
 """Allocations between two looks of the garbage collector: a batch makes no cycles to speak of."""
+
+
+@contextlib.contextmanager
+def garbage_after(*, for_good: bool) -> Iterator[None]:
+    """Keep the collector still while modules load: it would walk all of them, many times, and find nothing.
+
+    Args:
+        for_good: The process is ours alone, and what it has loaded stays out of the collector's sight.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if for_good:
+            gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 
@@ -23,12 +22,12 @@ from consumer.metrics import Metrics
 from consumer.observer import Observer
 from consumer.pauses import wait_for_any
 from consumer.ports import Ports
-from consumer.provisioning import Provisioner, ProvisionerPolicy
 from consumer.provisioning.failures import LONGEST_PAUSE
+from consumer.provisioning.policy import ProvisionerPolicy
+from consumer.provisioning.pool import Provisioner
 from consumer.retention import Retention
 from consumer.settings import Settings
 from producers.relay import LEASE_S, Relay
-from schemas.events import OrgCreated
 from storage.clock_steps import Longest
 from storage.database import Database
 from storage.virtual_keys import KeyVault
@@ -77,7 +76,7 @@ class Service:
         self._observer = observer
         self._breaker = breaker
         self._policy = IngestPolicy.of(settings)
-        self._provisioning = _provisioner_policy(settings)
+        self._provisioning = ProvisionerPolicy.of(settings)
         self._relay = Relay(
             database,
             ports.kafka.producer,
@@ -246,30 +245,6 @@ async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
         stopped.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-def initial_credits_of(settings: Settings) -> Callable[[OrgCreated], int]:
-    """Give the rule for the credits that an organization starts with."""
-    return _provisioner_policy(settings).initial_credits
-
-
-def _provisioner_policy(settings: Settings) -> ProvisionerPolicy:
-    jwk = settings.key_delivery_jwk
-    public_url = settings.public_url
-    assert public_url is not None, "the settings of `run` were checked for it"
-    return ProvisionerPolicy(
-        our_source=settings.source,
-        base_url=public_url,
-        adopt_existing=settings.adopt_existing_teams,
-        default_initial_credits=settings.default_initial_credits,
-        default_max_budget_usd=settings.default_max_budget_usd,
-        default_models=settings.default_models,
-        retry_for=timedelta(seconds=settings.retry_for),
-        dependency_wait=timedelta(seconds=settings.dependency_wait),
-        litellm_timeout=timedelta(seconds=settings.litellm_timeout_s),
-        concurrency=settings.litellm_concurrency,
-        delivery_jwk=None if jwk is None else json.loads(jwk),
-    )
 
 
 def _longest(policy: ProvisionerPolicy) -> Longest:

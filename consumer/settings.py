@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from cryptography.fernet import Fernet
-from joserfc import jwe, jwk
-from joserfc.errors import JoseError
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from producers.kafka_client import KafkaConnection
+from producers.connection import KafkaConnection
 from schemas.events import EventType
 from schemas.money import usd_text
 from schemas.outcomes import Stream
@@ -117,6 +114,8 @@ def _check_header_secret(value: SecretStr) -> SecretStr:
 
 
 def _check_fernet_keys(value: SecretStr) -> SecretStr:
+    from cryptography.fernet import Fernet  # noqa: PLC0415 - slow to load, and not every command has a key
+
     keys = [part.strip() for part in value.get_secret_value().split(",") if part.strip()]
     if not keys:
         raise ValueError("must hold at least one Fernet key")
@@ -132,6 +131,9 @@ def _check_fernet_keys(value: SecretStr) -> SecretStr:
 
 
 def _check_delivery_jwk(value: str) -> str:
+    from joserfc import jwe, jwk  # noqa: PLC0415 - slow to load, and few have such a key
+    from joserfc.errors import JoseError  # noqa: PLC0415 - the same
+
     try:
         key = json.loads(value)
     except ValueError:

@@ -1,21 +1,34 @@
-"""How Kafka is reached: one description of the cluster for every client, and producers made from it."""
+"""Producers made from the description of a cluster, and what is asked of a cluster through them."""
 
 import asyncio
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, ProducerClosed
-from aiokafka.helpers import create_ssl_context
 from aiokafka.partitioner import murmur2
 
 from producers.completion import look_at, to_its_end
+from producers.connection import KafkaConnection, KafkaUnreachable, describe_error
 
-SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+__all__ = [
+    "CLIENT_ID",
+    "MAX_BATCH_BYTES",
+    "MAX_REQUEST_BYTES",
+    "REQUEST_TIMEOUT_S",
+    "KafkaConnection",
+    "KafkaUnreachable",
+    "describe_error",
+    "discard",
+    "look_up",
+    "make_producer",
+    "missing_topics",
+    "partition_of",
+    "start_producer",
+]
 
 CLIENT_ID: Final = "quartermaster"
 """What the brokers' logs and quotas call our producers."""
@@ -30,49 +43,6 @@ MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
 """What one request may hold, so that no accident sends without end."""
 
 _GIVE_UP_S: Final = 1.0
-
-
-class KafkaUnreachable(Exception):  # noqa: N818 - named for the state it reports
-    """No broker answered; the message names the servers tried and no secret."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KafkaConnection:
-    """Where a Kafka cluster is and how to log in to it.
-
-    Attributes:
-        bootstrap_servers: Comma-separated `host:port`.
-        security_protocol: As Kafka names it.
-        sasl_mechanism: As Kafka names it: `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`.
-        sasl_username: For these mechanisms.
-        sasl_password: For these mechanisms; never shown.
-        ssl_cafile: Certificates to trust instead of the system's, in PEM.
-    """
-
-    bootstrap_servers: str
-    security_protocol: SecurityProtocol = "PLAINTEXT"
-    sasl_mechanism: str | None = None
-    sasl_username: str | None = None
-    sasl_password: str | None = field(default=None, repr=False)
-    ssl_cafile: str | None = None
-
-    def client_options(self) -> dict[str, Any]:
-        """Give the keyword arguments that a client of aiokafka takes, whichever it is.
-
-        Raises:
-            OSError: The file of certificates cannot be read.
-        """
-        options: dict[str, Any] = {
-            "bootstrap_servers": [each.strip() for each in self.bootstrap_servers.split(",") if each.strip()],
-            "security_protocol": self.security_protocol,
-        }
-        if self.security_protocol in {"SSL", "SASL_SSL"}:
-            options["ssl_context"] = create_ssl_context(cafile=self.ssl_cafile)
-        if self.security_protocol in {"SASL_PLAINTEXT", "SASL_SSL"}:
-            options["sasl_mechanism"] = self.sasl_mechanism or "PLAIN"
-            options["sasl_plain_username"] = self.sasl_username
-            options["sasl_plain_password"] = self.sasl_password
-        return options
 
 
 def make_producer(connection: KafkaConnection, *, idempotent: bool = True) -> AIOKafkaProducer:
@@ -197,14 +167,6 @@ async def missing_topics(connection: KafkaConnection, topics: Iterable[str], *, 
         raise KafkaUnreachable(f"no Kafka broker answers: {describe_error(error)}") from error
     finally:
         await admin.close()
-
-
-def describe_error(error: BaseException) -> str:
-    """Say in one line what went wrong."""
-    name = type(error).__name__
-    # An aiokafka error names itself, sometimes with the number of a broker's answer.
-    text = str(error).removeprefix(f"{name}: ")
-    return name if text in {"", name} or text.startswith("[Error") else f"{name}: {text}"
 
 
 @lru_cache(maxsize=65536)

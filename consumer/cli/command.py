@@ -3,16 +3,16 @@
 import asyncio
 import contextlib
 import functools
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Final, ParamSpec, TypeVar
 
 import click
-from aiokafka.errors import KafkaError
 
 from consumer.harmless import replaced
 from consumer.litellm.errors import LiteLLMError
 from consumer.settings import Settings, SettingsError, load_settings
-from producers.kafka_client import KafkaUnreachable, describe_error
+from producers.connection import KafkaUnreachable, describe_error
 from storage.database import Database, DatabaseUnavailable, DataRefused
 from storage.migrations import is_current
 
@@ -51,8 +51,16 @@ def failures_in_one_line() -> Iterator[None]:
         raise CommandFailed(f"{error} ({_MORE})") from error
     except _EXPECTED as error:
         raise CommandFailed(str(error)) from error
-    except KafkaError as error:
+    except Exception as error:
+        if not _is_of_kafka(error):
+            raise
         raise CommandFailed(f"Kafka: {describe_error(error)} ({_MORE})") from error
+
+
+def _is_of_kafka(error: Exception) -> bool:
+    """Whether Kafka's client raised it. Most commands never load that client, and then it did not."""
+    errors = sys.modules.get("aiokafka.errors")
+    return errors is not None and isinstance(error, errors.KafkaError)
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,7 @@ from consumer.kafka_access import TopicAccess, topic_access
 from consumer.litellm.client import LiteLLMClient
 from consumer.litellm.errors import LiteLLMError
 from consumer.settings import REQUIRED_TO_RUN, Settings, SettingsError, load_settings, unknown_variables
-from producers.kafka_client import KafkaUnreachable
+from producers.connection import KafkaUnreachable
 from storage.database import Database, DatabaseUnavailable
 from storage.migrations import is_current
 

@@ -1,19 +1,23 @@
-"""What commands print: tables and sentences for people, or one JSON document with ``--json``."""
+"""What commands print: tables and sentences for people, or one JSON document with ``--json``.
+
+What draws tables is loaded where one is drawn: programs ask for JSON, and often.
+"""
 
 import sys
 import textwrap
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import orjson
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from consumer.harmless import in_json, replaced
 from schemas.timestamps import format_rfc3339
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 _WIDE: Final = 240
 
@@ -57,8 +61,10 @@ def _json(document: object) -> str:
     return in_json(orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str).decode())
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False) -> "Console":
     """Return where people read; into a file or a pipe lines are not cut at 80 characters."""
+    from rich.console import Console  # noqa: PLC0415 - see above
+
     stream = sys.stderr if stderr else sys.stdout
     return Console(
         file=stream, width=None if stream.isatty() else _WIDE, highlight=False, markup=False, soft_wrap=True
@@ -72,11 +78,13 @@ def complain(text: str) -> None:
 
 def say(text: str) -> None:
     """Print a line for people."""
-    console().print(visible(text))
+    click.echo(replaced(text))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
     """Print rows for people; nothing is cut off, numbers stand to the right, and an empty cell is a dash."""
+    from rich.table import Table  # noqa: PLC0415 - see above
+
     rows = [list(row) for row in rows]
     table = Table(title=visible(title) if title else None, title_justify="left", box=None, pad_edge=False)
     for number, name in enumerate(columns):
@@ -93,6 +101,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
 
 def print_facts(facts: Sequence[tuple[str, object]]) -> None:
     """Print names and values, one a line."""
+    from rich.text import Text  # noqa: PLC0415 - see above
+
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         shown = "-" if value is None or value == "" else str(value)
@@ -104,6 +114,8 @@ def brief(moment: datetime | None) -> str | None:
     return None if moment is None else format_rfc3339(moment.replace(microsecond=0)).replace(".000000", "")
 
 
-def visible(text: str) -> Text:
+def visible(text: str) -> "Text":
     """Show text as it is, but for characters that would steer the terminal."""
+    from rich.text import Text  # noqa: PLC0415 - see above
+
     return Text(replaced(text))

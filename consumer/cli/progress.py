@@ -9,21 +9,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
-
-from consumer.cli.output import complain, console
+from consumer.cli.output import complain
 
 LINE_EVERY_S: Final = 5.0
-_SPEED_OVER_S: Final = 10.0
 
 
 class ShownProgress(Protocol):
@@ -51,7 +39,9 @@ def shown_progress(
         monotonic: A clock in seconds.
     """
     if sys.stderr.isatty():
-        return _Bar(what, unit, begun)
+        from consumer.cli.progress_bar import Bar  # noqa: PLC0415 - what draws it takes its time to load
+
+        return Bar(what, unit, begun)
     return ProgressLines(what, unit, begun=begun, monotonic=monotonic)
 
 
@@ -96,42 +86,6 @@ class ProgressLines:
         if note:
             parts.append(note)
         self._say(", ".join(parts))
-
-
-class _Speed(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f}/s")
-
-
-class _Bar:
-    def __init__(self, what: str, unit: str, begun: int) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.completed:,.0f} of {task.total:,.0f} " + unit),
-            _Speed(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console(stderr=True),
-            speed_estimate_period=_SPEED_OVER_S,
-            transient=True,
-        )
-        self._task = self._bar.add_task(what, total=None, completed=begun, note="", visible=False)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def update(self, done: int, total: int, note: str = "") -> None:
-        """Move the bar."""
-        self._bar.update(self._task, completed=done, total=total, note=note, visible=True)
 
 
 def duration(seconds: float) -> str:

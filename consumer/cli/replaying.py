@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from consumer.app import stop_on_signals
 from consumer.cli.command import CommandFailed, opened_database
 from consumer.cli.output import complain, print_json, print_table, say
 from consumer.cli.progress import shown_progress
 from consumer.ingest.applying import Applier
 from consumer.ingest.client import make_consumer
 from consumer.ingest.judging import IngestPolicy
+from consumer.provisioning.policy import ProvisionerPolicy
 from consumer.replay.dry_run import DryRun, Forecast, holds_anything, scratch_database
 from consumer.replay.emitting import Emitted, re_emit, would_emit
 from consumer.replay.opening import open_replay, spans_of
@@ -23,8 +23,8 @@ from consumer.replay.selection import Selection
 from consumer.replay.stored import StoredSelection
 from consumer.replay.tally import Tally
 from consumer.replay.waiting import wait_until_decided
-from consumer.service import initial_credits_of
 from consumer.settings import Settings
+from consumer.stopping import stop_on_signals
 from schemas.outcomes import Origin
 from schemas.timestamps import format_rfc3339
 from storage.database import Database
@@ -130,7 +130,7 @@ async def dry_run_topics(settings: Settings, selection: Selection, manner: Manne
             await stack.enter_async_context(scratch_database()),
             IngestPolicy.of(settings),
             Decoder(selection, settings.max_event_bytes),
-            initial_credits=initial_credits_of(settings),
+            initial_credits=ProvisionerPolicy.of(settings).initial_credits,
             rate=manner.rate or None,
             on_progress=lambda passed, tally: shown.update(passed, total, f"{tally.new.total():,} new"),
         )

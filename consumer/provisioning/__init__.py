@@ -3,8 +3,3 @@
 Read, compare, write the difference, read back; what is written down before each call says what may be taken
 back if it all comes to nothing.
 """
-
-from consumer.provisioning.policy import ProvisionerPolicy
-from consumer.provisioning.pool import Provisioner
-
-__all__ = ["Provisioner", "ProvisionerPolicy"]

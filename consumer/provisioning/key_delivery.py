@@ -3,12 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from joserfc import jwe
-from joserfc.jwk import ECKey, RSAKey
-
 _CONTENT_ENCRYPTION: Final = "A256GCM"
 _DEFAULT_ALGORITHMS: Final = {"RSA": "RSA-OAEP-256", "EC": "ECDH-ES+A256KW"}
-_KEYS: Final[Mapping[str, Any]] = {"RSA": RSAKey, "EC": ECKey}
 
 
 def encrypt_for(jwk: Mapping[str, Any], secret: str) -> str:
@@ -21,8 +17,11 @@ def encrypt_for(jwk: Mapping[str, Any], secret: str) -> str:
     Raises:
         ValueError: The JWK is of another kind, or cannot be used.
     """
+    from joserfc import jwe  # noqa: PLC0415 - slow to load, and few have such a key
+    from joserfc.jwk import ECKey, RSAKey  # noqa: PLC0415 - the same
+
     kind = str(jwk.get("kty"))
-    if kind not in _KEYS:
+    if kind not in _DEFAULT_ALGORITHMS:
         raise ValueError("the delivery key must be an RSA or EC key")
     algorithm = jwk.get("alg", _DEFAULT_ALGORITHMS[kind])
     header: dict[str, Any] = {"alg": algorithm, "enc": _CONTENT_ENCRYPTION}
@@ -30,7 +29,6 @@ def encrypt_for(jwk: Mapping[str, Any], secret: str) -> str:
         header["kid"] = jwk["kid"]
     # Only the public numbers are taken: a `use` or `key_ops` written for the receiver would get in the way.
     public = {name: jwk[name] for name in ("kty", "n", "e", "crv", "x", "y") if name in jwk}
-    token: str = jwe.encrypt_compact(
-        header, secret, _KEYS[kind].import_key(public), algorithms=[algorithm, _CONTENT_ENCRYPTION]
-    )
+    key = (RSAKey if kind == "RSA" else ECKey).import_key(public)
+    token: str = jwe.encrypt_compact(header, secret, key, algorithms=[algorithm, _CONTENT_ENCRYPTION])
     return token

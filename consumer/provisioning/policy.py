@@ -1,10 +1,13 @@
 """The settings that decide how events are provisioned, in the words of the provisioner."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from typing import Self
 
+from consumer.settings import Settings
 from schemas.events import OrgCreated
 
 
@@ -41,6 +44,26 @@ class ProvisionerPolicy:
     delivery_jwk: Mapping[str, object] | None = None
     compensate_for: timedelta = timedelta(seconds=60)
     doubt_margin: timedelta = timedelta(seconds=5)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Take it from the settings, those that `run` requires among them."""
+        jwk = settings.key_delivery_jwk
+        public_url = settings.public_url
+        assert public_url is not None, "the settings of `run` were checked for it"
+        return cls(
+            our_source=settings.source,
+            base_url=public_url,
+            adopt_existing=settings.adopt_existing_teams,
+            default_initial_credits=settings.default_initial_credits,
+            default_max_budget_usd=settings.default_max_budget_usd,
+            default_models=settings.default_models,
+            retry_for=timedelta(seconds=settings.retry_for),
+            dependency_wait=timedelta(seconds=settings.dependency_wait),
+            litellm_timeout=timedelta(seconds=settings.litellm_timeout_s),
+            concurrency=settings.litellm_concurrency,
+            delivery_jwk=None if jwk is None else json.loads(jwk),
+        )
 
     @property
     def lease_ttl(self) -> timedelta:

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the versions in the transaction that `storage.migrations` hands in."""
+"""Alembic's entry: runs the versions in the transaction that `storage.migrations.applying` hands in."""
 
 from alembic import context
 

@@ -7,12 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from alembic import command as alembic
-
 from consumer.demo.broker import EmbeddedBroker
 from consumer.standin import StandIn
 from storage.database import Database
-from storage.migrations import config
+from storage.migrations import applying
 from tests.e2e.runbook import Command, Printed, environment_of, run
 from tests.e2e.world import INBOUND, OUTBOUND, Service, World, event, eventually
 
@@ -194,14 +192,8 @@ async def a_lost_database(desk: Desk) -> None:
 
 async def an_older_version(desk: Desk) -> None:
     database = await Database.connect(desk.database_url)
-
-    def to_the_first(connection: Any) -> None:
-        options = config()
-        options.attributes["connection"] = connection
-        alembic.upgrade(options, "0001")
-
     async with database.transaction() as tx:
-        await tx.run_sync(to_the_first)
+        await tx.run_sync(applying.upgrade, "0001")
     await database.close()
 
 

@@ -94,14 +94,14 @@ async def test_what_is_delivered_again_has_no_effect_and_no_outcome(world: World
 
 
 async def test_dependents_that_come_first_wait_and_are_served_in_order(world: World) -> None:
-    service = await world.run_ready()
+    await world.run_ready()
     org = world.org()
     jobs = [
         await world.publish("job.completed", {"org_id": org, "job_id": f"j{n}", "status": "completed"})
         for n in range(5)
     ]
     joined = await world.publish("user.joined", {"org_id": org, "user_id": f"{org}-u"})
-    await eventually(service.waiting, lambda count: count == 6, what="six events wait")
+    await world.until_waiting(org, 6)
     founded = await world.publish(
         "org.created", {"org_id": org, "name": "A", "owner_user_id": f"{org}-o", "initial_credits": 3}
     )

@@ -1,4 +1,7 @@
-"""Wrong settings and wrong words: one clear line, nothing of a secret, and the right exit status."""
+"""Wrong settings and wrong words: one clear line, nothing of a secret, and the right exit status.
+
+One of each kind, as a process of its own; tests/integration/cli has the others.
+"""
 
 import pytest
 
@@ -11,10 +14,7 @@ pytestmark = pytest.mark.parametrize("dialect", ["sqlite"])
     ("settings", "named"),
     [
         ({"litellm_url": ""}, "QM_LITELLM_URL"),
-        ({"key_encryption_key": "not-a-key-hidden"}, "QM_KEY_ENCRYPTION_KEY"),
-        ({"topic_dead_letters": "org.created", "topic_org_created": "org.created"}, "QM_TOPIC_DEAD_LETTERS"),
         ({"database_url": "mysql://user:hidden@host/db"}, "QM_DATABASE_URL"),
-        ({"retry_for": "soon"}, "QM_RETRY_FOR"),
     ],
 )
 async def test_a_wrong_setting_is_named_in_one_line(
@@ -26,18 +26,12 @@ async def test_a_wrong_setting_is_named_in_one_line(
     assert len(said.strip().splitlines()) == 1, said
 
 
-@pytest.mark.parametrize("command", [["nonsense"], ["credits", "add", "acme"], ["org", "show"]])
-async def test_wrong_use_exits_with_2(world: World, command: list[str], dialect: str) -> None:
-    await world.command(*command, expect=2)
+async def test_wrong_use_exits_with_2(world: World, dialect: str) -> None:
+    await world.command("credits", "add", "acme", expect=2)
 
 
-@pytest.mark.parametrize(
-    "command", [["org", "show", "absent"], ["job", "show", "absent", "j"], ["keys", "show", "absent"]]
-)
-async def test_what_is_absent_exits_with_1_and_one_line(
-    world: World, command: list[str], dialect: str
-) -> None:
-    said = await world.command(*command, expect=1)
+async def test_what_is_absent_exits_with_1_and_one_line(world: World, dialect: str) -> None:
+    said = await world.command("job", "show", "absent", "j", expect=1)
     assert len(said.strip().splitlines()) == 1, said
 
 

@@ -18,6 +18,8 @@ from cryptography.fernet import Fernet
 
 from producers.kafka_client import start_producer
 from schemas.json_codec import parse_json
+from storage import inbox
+from storage.database import Database
 from tests.parts.choice import KAFKA
 
 PATIENCE_S = 60.0
@@ -200,6 +202,19 @@ class World:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("QM_")}
         more = {f"QM_{name.upper()}": value for name, value in settings.items()}
         return inherited | self.settings | more
+
+    async def until_waiting(self, org: str, count: int) -> None:
+        """Wait until so many events of an organization wait: the books say so at once, metrics later."""
+        database = await Database.connect(self.database_url)
+
+        async def waiting() -> int:
+            async with database.reading() as tx:
+                return await inbox.count_waiting(tx, org)
+
+        try:
+            await eventually(waiting, lambda found: found == count, what=f"{count} events of {org} wait")
+        finally:
+            await database.close()
 
     # -- in -----------------------------------------------------------------------------------------------
 

@@ -26,8 +26,8 @@ from consumer.litellm.client import LiteLLMClient
 from consumer.litellm.errors import NotFound
 from consumer.litellm.gate import HealthGate
 from consumer.litellm.transport import open_http
-from consumer.provisioning import ProvisionerPolicy
 from consumer.provisioning.marks import Mark
+from consumer.provisioning.policy import ProvisionerPolicy
 from consumer.standin import StandIn
 from schemas.event import InboundEvent
 from storage import tables

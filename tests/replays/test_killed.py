@@ -30,7 +30,7 @@ async def test_a_replay_killed_anywhere_ends_with_the_same_books(
     assert differences(stood, await books(database_url)) == []
 
     await prepare(another_database_url, 1_000_000)
-    whole = await replay(environment(kafka_address, topic, another_database_url), topic)
+    whole = await replay(environment(kafka_address, topic, another_database_url), topic, "--rate", "0")
     assert differences(stood, await books(another_database_url)) == []
     assert whole["new"] == killed.said["new"]
     assert killed.said["resumed"]

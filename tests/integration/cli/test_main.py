@@ -76,6 +76,7 @@ def commands_in(text: str) -> list[list[str]]:
     [
         ("nonsense",),
         ("org", "nonsense"),
+        ("credits", "add", "acme"),
         ("org", "show"),
         ("org", "show", " a"),
         ("org", "show", "a\nb"),
@@ -104,6 +105,67 @@ def test_a_wrong_setting_stops_a_command_with_one_line(
     assert (answer.code, answer.out) == (1, "")
     assert answer.err.startswith("Error: QM_KEEP_DAYS ")
     assert answer.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"QM_LITELLM_URL": ""}, "QM_LITELLM_URL"),
+        ({"QM_KEY_ENCRYPTION_KEY": "not-a-key-hidden"}, "QM_KEY_ENCRYPTION_KEY"),
+        (
+            {"QM_TOPIC_DEAD_LETTERS": "org.created", "QM_TOPIC_ORG_CREATED": "org.created"},
+            "QM_TOPIC_DEAD_LETTERS",
+        ),
+        ({"QM_DATABASE_URL": "mysql://user:hidden@host/db"}, "QM_DATABASE_URL"),
+        ({"QM_RETRY_FOR": "soon"}, "QM_RETRY_FOR"),
+    ],
+)
+@pytest.mark.usefixtures("complete")
+def test_a_wrong_setting_of_run_is_named_in_one_line(
+    quartermaster: Quartermaster, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], named: str
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+
+    answer = quartermaster("run")
+
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.startswith("Error: ")
+    assert named in answer.err
+    assert "hidden" not in answer.err
+    assert answer.err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("complete")
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--retry-failed", "--re-emit"), "two commands"),
+        (("--reason", "x"), "--retry-failed"),
+        (("--retry-failed", "--topic", "t"), "--topic"),
+        (("--re-emit", "--from", "t:0=1"), "offsets"),
+        (("--from", "yesterday"), "yesterday"),
+        (("--from", "2026-01-01T00:00:00Z", "--from", "t:0=1"), "--from"),
+        (("--from", "2026-02-01T00:00:00Z", "--to", "2026-01-01T00:00:00Z"), "--to"),
+        (("--dry-run", "--wait"), "--wait"),
+        (("--re-emit", "--wait"), "--wait"),
+        (("--rate", "-1"), "--rate"),
+    ],
+)
+def test_a_replay_used_wrong_says_why(
+    quartermaster: Quartermaster, options: tuple[str, ...], named: str
+) -> None:
+    answer = quartermaster("replay", *options)
+
+    assert (answer.code, answer.out) == (2, "")
+    assert named in answer.err.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that `run` and `replay` require is set; nobody is there."""
+    monkeypatch.setenv("QM_LITELLM_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("QM_LITELLM_MASTER_KEY", "sk-nobody")
 
 
 def test_run_names_every_setting_that_it_misses(

@@ -7,7 +7,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from consumer.litellm.client import LiteLLMClient
-from consumer.provisioning import ProvisionerPolicy
+from consumer.provisioning.policy import ProvisionerPolicy
 from consumer.standin import StandIn
 from storage.database import Database
 from storage.virtual_keys import KeyVault

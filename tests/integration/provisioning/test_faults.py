@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from consumer.litellm.client import LiteLLMClient
-from consumer.provisioning import Provisioner
+from consumer.provisioning.pool import Provisioner
 from consumer.standin import Fault
 from schemas.event import InboundEvent
 from storage.database import Database

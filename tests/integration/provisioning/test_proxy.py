@@ -11,7 +11,8 @@ from cryptography.fernet import Fernet
 
 from consumer.litellm.client import LiteLLMClient
 from consumer.litellm.errors import Doubtful, NotFound
-from consumer.provisioning import Provisioner, ProvisionerPolicy
+from consumer.provisioning.policy import ProvisionerPolicy
+from consumer.provisioning.pool import Provisioner
 from consumer.standin import StandIn
 from storage.database import Database
 from storage.virtual_keys import KeyVault

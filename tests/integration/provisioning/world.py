@@ -14,7 +14,8 @@ from consumer.ingest.batch import Received, apply_batch
 from consumer.ingest.judging import IngestPolicy
 from consumer.litellm.client import LiteLLMClient
 from consumer.litellm.gate import HealthGate
-from consumer.provisioning import Provisioner, ProvisionerPolicy
+from consumer.provisioning.policy import ProvisionerPolicy
+from consumer.provisioning.pool import Provisioner
 from consumer.standin import StandIn
 from schemas.decode import IncomingRecord, decode
 from schemas.event import InboundEvent

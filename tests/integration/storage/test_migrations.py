@@ -3,13 +3,14 @@ import asyncio
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import ledger
 from storage.database import Database
-from storage.migrations import current_revision, is_current, migrate, newest_revision
+from storage.migrations import NEWEST, applying, current_revision, is_current, migrate, revision_of
 from storage.tables import metadata
 from tests.integration.storage.rows import booked, entry, put_org
 
@@ -21,9 +22,46 @@ async def test_an_empty_database_is_behind_until_migrated(empty_database_url: st
 
     await migrate(database)
 
-    assert await current_revision(database) == newest_revision()
+    assert await current_revision(database) == NEWEST
     assert await is_current(database)
     await database.close()
+
+
+def test_the_newest_version_is_the_last_of_the_scripts() -> None:
+    assert ScriptDirectory.from_config(applying.config()).get_current_head() == NEWEST
+
+
+async def test_an_older_version_is_behind_until_migrated(empty_database_url: str) -> None:
+    database = await Database.connect(empty_database_url)
+    async with database.transaction() as tx:
+        await tx.run_sync(applying.upgrade, "0001")
+        # As the transaction sees it, and it goes on.
+        assert await revision_of(tx) == "0001"
+    assert not await is_current(database)
+
+    await migrate(database)
+
+    assert await is_current(database)
+    await database.close()
+
+
+async def test_to_look_for_the_version_leaves_a_transaction_as_it_was(empty_database_url: str) -> None:
+    database = await Database.connect(empty_database_url)
+    async with database.transaction() as tx:
+        assert await revision_of(tx) is None
+        assert await tx.scalar(text("SELECT 1")) == 1
+    await database.close()
+
+
+async def test_nothing_is_applied_where_nothing_is_lacking(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def upgrade(_connection: Connection) -> None:
+        raise AssertionError("the database is up to date")
+
+    monkeypatch.setattr(applying, "upgrade", upgrade)
+    await migrate(database)
+    assert await is_current(database)
 
 
 async def test_of_several_instances_one_migrates_and_the_others_wait(empty_database_url: str) -> None:

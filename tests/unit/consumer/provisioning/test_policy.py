@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from consumer.provisioning import ProvisionerPolicy
+from consumer.provisioning.policy import ProvisionerPolicy
 from schemas.events import OrgCreated
 
 POLICY = ProvisionerPolicy(
