@@ -10,13 +10,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Select,
     and_,
+    bindparam,
     case,
     delete,
     exists,
@@ -165,6 +168,8 @@ _ADDED = (
     "event",
 )
 
+#: The database's clock, as queries that are kept take it.
+_NOW: Final = bindparam("now", type_=inbox.c.due_at.type)
 #: Due rows looked at, oldest first, before the organizations are probed one by one.
 _WINDOW: Final = 1_000
 
@@ -330,22 +335,7 @@ async def runnable_orgs(
             .group_by(inbox.c.org_id)
         )
         return [row.org_id for row in await tx.execute(_turns(candidates, now, limit))]
-    window = (
-        select(inbox.c.org_id, inbox.c.due_at)
-        .where(_PROVISIONING, inbox.c.due_at <= now)
-        .order_by(inbox.c.due_at)
-        .limit(_WINDOW)
-        .cte("due_window")
-    )
-    extent = select(func.count().label("seen"), func.max(window.c.due_at).label("edge")).subquery()
-    grouped = select(window.c.org_id, func.min(window.c.due_at).label("oldest")).group_by(window.c.org_id)
-    turns = _turns(grouped, now, limit).subquery()
-    query = (
-        select(extent.c.seen, turns.c.org_id, (turns.c.turn <= extent.c.edge).label("certain"))
-        .select_from(extent.outerjoin(turns, true()))
-        .order_by(turns.c.turn, turns.c.org_id)
-    )
-    rows = (await tx.execute(query)).all()
+    rows = (await tx.execute(_turns_in_window(limit), {"now": now})).all()
     # Beyond the window, turns begin at its edge: up to there the order is certain.
     if rows[0].seen < _WINDOW:
         return [row.org_id for row in rows if row.org_id is not None]
@@ -355,7 +345,27 @@ async def runnable_orgs(
     return [row.org_id for row in await tx.execute(_turns(_oldest_due_of_each(now), now, limit))]
 
 
-def _turns(candidates: Select[Any], now: datetime, limit: int) -> Select[Any]:
+# Asked several times a second where nothing happens: to build such a query takes longer than to answer it.
+@lru_cache(maxsize=64)
+def _turns_in_window(limit: int) -> Select[Any]:
+    window = (
+        select(inbox.c.org_id, inbox.c.due_at)
+        .where(_PROVISIONING, inbox.c.due_at <= _NOW)
+        .order_by(inbox.c.due_at)
+        .limit(_WINDOW)
+        .cte("due_window")
+    )
+    extent = select(func.count().label("seen"), func.max(window.c.due_at).label("edge")).subquery()
+    grouped = select(window.c.org_id, func.min(window.c.due_at).label("oldest")).group_by(window.c.org_id)
+    turns = _turns(grouped, _NOW, limit).subquery()
+    return (
+        select(extent.c.seen, turns.c.org_id, (turns.c.turn <= extent.c.edge).label("certain"))
+        .select_from(extent.outerjoin(turns, true()))
+        .order_by(turns.c.turn, turns.c.org_id)
+    )
+
+
+def _turns(candidates: Select[Any], now: datetime | BindParameter[datetime], limit: int) -> Select[Any]:
     of = candidates.subquery()
     turn = case((leases.c.served_at > of.c.oldest, leases.c.served_at), else_=of.c.oldest)
     free = or_(leases.c.token.is_(None), leases.c.expires_at <= now)
@@ -576,8 +586,13 @@ async def drainable_orgs(tx: AsyncConnection, now: datetime, limit: int) -> list
 
     Those that are active, and those without an org.created in hand of which a job has waited long enough.
     """
+    return list((await tx.scalars(_drainable(limit), {"now": now})).all())
+
+
+@lru_cache(maxsize=8)
+def _drainable(limit: int) -> Select[Any]:
     org = organizations.c
-    overdue = exists().where(_JOBS, inbox.c.org_id == org.org_id, inbox.c.due_at <= now)
+    overdue = exists().where(_JOBS, inbox.c.org_id == org.org_id, inbox.c.due_at <= _NOW)
     oldest = (
         select(inbox.c.inbox_id)
         .where(_JOBS, inbox.c.org_id == org.org_id)
@@ -585,7 +600,7 @@ async def drainable_orgs(tx: AsyncConnection, now: datetime, limit: int) -> list
         .limit(1)
         .scalar_subquery()
     )
-    query = (
+    return (
         select(org.org_id)
         .where(
             text("waiting_jobs > 0"),
@@ -597,7 +612,6 @@ async def drainable_orgs(tx: AsyncConnection, now: datetime, limit: int) -> list
         .order_by(oldest)
         .limit(limit)
     )
-    return list((await tx.scalars(query)).all())
 
 
 async def waiting_of(tx: AsyncConnection, org_id: str, *, after: int = 0, limit: int = 500) -> list[InboxRow]:

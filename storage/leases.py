@@ -8,11 +8,14 @@ over HTTP: start no call that may outlast it. Every `now` is the database's cloc
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningInsert
 
 from storage.bulk import among, on_postgresql
 from storage.database import database_now
@@ -30,14 +33,23 @@ def org_scope(org_id: str) -> str:
 
 async def acquire(tx: AsyncConnection, scope: str, *, ttl: timedelta, token: UUID, now: datetime) -> bool:
     """Take a lease for `ttl`, unless another token holds it. Taking one's own again prolongs it."""
-    insert = (postgresql if on_postgresql(tx) else sqlite).insert(leases)
-    taken = {"token": token, "expires_at": now + ttl}
-    query = insert.values(scope=scope, **taken).on_conflict_do_update(
+    given = {"wanted": scope, "by": token, "until": now + ttl, "now": now}
+    return await tx.scalar(_acquire(on_postgresql=on_postgresql(tx)), given) is not None
+
+
+@lru_cache(maxsize=2)
+def _acquire(*, on_postgresql: bool) -> ReturningInsert[Any]:
+    insert = (postgresql if on_postgresql else sqlite).insert(leases)
+    by = bindparam("by", type_=leases.c.token.type)
+    taken = {"token": by, "expires_at": bindparam("until", type_=leases.c.expires_at.type)}
+    now = bindparam("now", type_=leases.c.expires_at.type)
+    query = insert.values(scope=bindparam("wanted"), **taken).on_conflict_do_update(
         index_elements=[leases.c.scope],
         set_=taken,
-        where=or_(leases.c.expires_at <= now, leases.c.token == token, leases.c.token.is_(None)),
+        where=or_(leases.c.expires_at <= now, leases.c.token == by, leases.c.token.is_(None)),
     )
-    return await tx.scalar(query.returning(leases.c.scope)) is not None
+    kept: ReturningInsert[Any] = query.returning(leases.c.scope)
+    return kept
 
 
 async def renew(tx: AsyncConnection, scope: str, token: UUID, ttl: timedelta, now: datetime) -> bool:

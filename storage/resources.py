@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, delete, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -150,13 +151,22 @@ async def removable_due(
     tx: AsyncConnection, now: datetime, limit: int, *, org_id: str | None = None
 ) -> list[Resource]:
     """What is to be removed, or looked at once more after it was, the longest due first."""
-    due = _query.where(
-        _table.due_at <= now,
-        or_(_table.state == ResourceState.REMOVING, _table.state == ResourceState.REMOVED),
-    )
+    due = _removable(limit)
     if org_id is not None:
         due = due.where(_table.org_id == org_id)
-    return await _read(tx, due.order_by(_table.due_at, *(_table[name] for name in _KEY)).limit(limit))
+    return [_resource(row) for row in await tx.execute(due, {"now": now})]
+
+
+@lru_cache(maxsize=8)  # asked every second, and mostly for nothing
+def _removable(limit: int) -> Select[Any]:
+    return (
+        _query.where(
+            _table.due_at <= bindparam("now", type_=_table.due_at.type),
+            or_(_table.state == ResourceState.REMOVING, _table.state == ResourceState.REMOVED),
+        )
+        .order_by(_table.due_at, *(_table[name] for name in _KEY))
+        .limit(limit)
+    )
 
 
 async def _change(tx: AsyncConnection, resource: Resource) -> Resource:
