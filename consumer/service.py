@@ -18,6 +18,7 @@ from consumer.ingest.status import IngestStatus
 from consumer.ingest.topics import wait_for_topics
 from consumer.litellm.client import LiteLLMClient
 from consumer.litellm.gate import HealthGate
+from consumer.lost_sessions import LostSessions
 from consumer.metrics import Metrics
 from consumer.observer import Observer
 from consumer.pauses import wait_for_any
@@ -126,6 +127,7 @@ class Service:
             clock=self._ports.clock,
             monotonic=self._ports.monotonic,
         )
+        lost_sessions = LostSessions(self._database)
         parts: Parts = {
             "relay": lambda: self._relay.run(relaying),
             "provisioner": lambda: self._provisioner.run(consuming),
@@ -133,6 +135,7 @@ class Service:
             "drain": lambda: self._drain.run(consuming),
             "retention": lambda: retention.run(consuming),
             "clock_watch": lambda: clock_watch.run(consuming),
+            "lost_sessions": lambda: lost_sessions.run(consuming),
             "observer": lambda: self._observer.run(self._database, consuming),
             "ingest": lambda: self._consume(consuming),
         }

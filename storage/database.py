@@ -325,6 +325,13 @@ def _postgresql_engine(
                 # Whoever lost us without a word keeps our locks no longer than this: else a transaction that
                 # was open on a dead connection would hold up everybody until the kernel finds out, in hours.
                 "idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION_MS,
+                # One that was lost between the parts of a statement is not idle to the server. What we give
+                # up, it gives up as well, and the locks with it.
+                "statement_timeout": str(int((command_timeout or 0) * 1000)),
+                # Where nobody answers at the other end, it finds out within half a minute, not in hours.
+                "tcp_keepalives_idle": "15",
+                "tcp_keepalives_interval": "5",
+                "tcp_keepalives_count": "3",
                 "default_transaction_isolation": "read committed",
                 "default_transaction_read_only": "on" if read_only else "off",
                 # A generic plan made while a table was empty would be kept for the life of the connection.

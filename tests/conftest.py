@@ -35,6 +35,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "on_real: set by itself on what leads to a part that is real in this run"
     )
+    config.addinivalue_line(
+        "markers",
+        "again: set by itself on what leads to a real part with SQLite, where the same does with PostgreSQL",
+    )
     config.addinivalue_line("markers", "proof: takes minutes of a core; `make test` leaves it to `.ci/run`")
     # The settings of whoever runs the tests are no part of any test.
     for variable in [
@@ -78,9 +82,13 @@ def _parts_of(item: pytest.Item) -> set[Part]:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    names = {item.nodeid for item in items}
     for item in items:
         if any(part.is_real for part in _parts_of(item)):
             item.add_marker("on_real")
+            beside = item.nodeid.replace("sqlite", "postgresql")
+            if POSTGRES.is_real and beside != item.nodeid and beside in names:
+                item.add_marker("again")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

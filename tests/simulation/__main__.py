@@ -56,7 +56,8 @@ _planted = click.option(
 @click.option(
     "--pairs", default=0, help="So many pairs of crashes in a row for each scenario, drawn by --seed."
 )
-@click.option("--seed", default=1, show_default=True, help="Where the pairs are drawn from.")
+@click.option("--sample", type=int, help="Of each scenario only so many deaths, drawn by --seed.")
+@click.option("--seed", default=1, show_default=True, help="Where pairs and samples are drawn from.")
 @_workers
 @_seconds
 @_planted
@@ -65,6 +66,7 @@ def crash_points_command(  # noqa: PLR0917 - click gives them by name
     wanted: str | None,
     everything: bool,  # noqa: FBT001
     pairs: int,
+    sample: int | None,
     seed: int,
     workers: int,
     seconds: float | None,
@@ -82,7 +84,14 @@ def crash_points_command(  # noqa: PLR0917 - click gives them by name
     rows, findings = [], []
     for scenario in chosen:
         row, found = _try_scenario(
-            scenario, template, everything=everything, pairs=pairs, seed=seed, workers=workers, until=until
+            scenario,
+            template,
+            everything=everything,
+            pairs=pairs,
+            sample=sample,
+            seed=seed,
+            workers=workers,
+            until=until,
         )
         rows.append(row)
         findings += found
@@ -105,6 +114,7 @@ def _try_scenario(
     *,
     everything: bool,
     pairs: int,
+    sample: int | None,
     seed: int,
     workers: int,
     until: float | None,
@@ -128,6 +138,8 @@ def _try_scenario(
     deaths: list[crash_points.Deaths] = [
         {number: death} for number, death in (every if everything else distinct)
     ]
+    if sample is not None:
+        deaths = random.Random(f"{seed} {scenario.name}").sample(deaths, min(sample, len(deaths)))
     deaths += _pairs(base, random.Random(f"{seed} {scenario.name}"), pairs)
 
     def attempt(deaths: crash_points.Deaths, folder: Path) -> tuple[list[str], int]:
