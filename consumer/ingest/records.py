@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from consumer.ingest.batch import EVENTS_PER_TURN
 from consumer.ingest.expansion import Unread
 from schemas.dead_letters import DeadLetterReason
 from schemas.decode import IncomingRecord, PassedOver, Rejected, decode
 from schemas.event import InboundEvent
 
+EVENTS_PER_TURN = 50
+"""After how many decoded events the event loop gets its turn."""
 BYTES_AS_ONE_EVENT = 4096
 """So many bytes of a value count as one more event: numbers without end take a microsecond a byte."""
 NO_TIMESTAMP = -1
