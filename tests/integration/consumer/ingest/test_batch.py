@@ -375,6 +375,7 @@ async def test_the_statements_of_a_batch_do_not_grow_with_it(database: Database,
 async def test_a_long_batch_is_written_in_parts_and_stands_whole(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(batch, "JUDGED_PER_TURN", 50)
     monkeypatch.setattr(batch, "WRITE_AT", 100)
     await activate(database, org="acme", credits_=10_000)
     await activate(database, org="other", credits_=10_000)
@@ -395,6 +396,7 @@ async def test_a_write_of_a_part_that_fails_leaves_nothing_of_the_batch(
     database: Database, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     await activate(database, org="acme", credits_=10_000)
+    monkeypatch.setattr(batch, "JUDGED_PER_TURN", 50)
     monkeypatch.setattr(batch, "WRITE_AT", 50)
     append, calls = ledger.append, 0
 
