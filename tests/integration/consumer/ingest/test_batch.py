@@ -198,7 +198,7 @@ async def test_who_has_to_go_on_with_a_batch_is_told(database: Database) -> None
     assert needs(await ingest(database, job("c", org="other"))) == (False, False)
 
 
-async def test_the_event_loop_gets_its_turn_every_fifty_events(
+async def test_the_event_loop_gets_its_turn_in_the_middle_of_a_batch(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await activate(database)
@@ -207,6 +207,7 @@ async def test_the_event_loop_gets_its_turn_every_fifty_events(
     async def turn(seconds: float) -> None:
         turns.append(seconds)
 
+    monkeypatch.setattr(batch, "JUDGED_PER_TURN", 50)
     monkeypatch.setattr(batch.asyncio, "sleep", turn)
     await ingest(database, *(job(f"{n}") for n in range(149)))
     assert turns == [0, 0]
