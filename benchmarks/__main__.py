@@ -17,6 +17,7 @@ from benchmarks import picture
 from benchmarks.figures import Table
 from benchmarks.options import Options
 from benchmarks.parts import (
+    beside,
     decoding,
     fairness,
     growth,
@@ -46,6 +47,7 @@ PARTS: dict[str, tuple[str, Part]] = {
     "instances": ("one, two, three processes", instances.measure),
     "decoding": ("from bytes to a checked event", decoding.measure),
     "replay": ("a back-fill, against reading alone", replay.measure),
+    "beside": ("what live events notice of a replay beside them", beside.measure),
     "profile": ("where our process's time goes", profile.measure),
 }
 MARKS = ("<!-- figures -->", "<!-- end of figures -->")

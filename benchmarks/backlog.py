@@ -34,12 +34,14 @@ class Backlog:
     ends: dict[TopicPartition, int]
 
 
-async def load(cluster: Cluster, records: int, *, organizations: int = ORGANIZATIONS) -> Backlog:
-    """Fill a new topic with so many jobs, of so many organizations."""
+async def load(
+    cluster: Cluster, records: int, *, organizations: int = ORGANIZATIONS, first: int = 0
+) -> Backlog:
+    """Fill a new topic with so many jobs, of so many organizations, numbered from `first` on."""
     topic = await cluster.create("jobs")
     producer = AIOKafkaProducer(bootstrap_servers=cluster.address, max_batch_size=BATCH_BYTES, acks="all")
     async with producer:
-        await _publish(producer, topic, jobs(records, organizations))
+        await _publish(producer, topic, jobs(records, organizations, first=first))
     return Backlog(topic, records, identities(records), await cluster.ends(topic))
 
 

@@ -26,6 +26,7 @@ class Running:
 
     process: asyncio.subprocess.Process
     printed: Path
+    complained: Path
 
     @property
     def pid(self) -> int:
@@ -56,8 +57,8 @@ class Running:
         return self.printed.read_text(errors="replace")
 
     def tail(self) -> str:
-        """Return the end of what it has printed."""
-        return self.output()[-3000:]
+        """Return the end of what it has printed, and of what it has complained of apart from that."""
+        return (self.output() + self.complained.read_text(errors="replace"))[-3000:]
 
     def check(self) -> None:
         """Raise ProgramFailed if it has ended."""
@@ -72,10 +73,26 @@ async def program(arguments: Sequence[str], environment: Mapping[str, str]) -> A
     Raises:
         ProgramFailed: It ended with an error, or did not end when asked.
     """
+    async with launched(arguments, environment) as running:
+        yield running
+        await _end(running)
+
+
+@contextlib.asynccontextmanager
+async def launched(
+    arguments: Sequence[str], environment: Mapping[str, str], *, apart: bool = False
+) -> AsyncIterator[Running]:
+    """Run `python ARGUMENTS` in an empty folder; whoever still runs at the end is killed.
+
+    Args:
+        arguments: Behind `python`.
+        environment: Beside the inherited one, of which nothing of ours is left.
+        apart: Keep what it complains of out of what it prints.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("QM_")}
     with tempfile.TemporaryDirectory(prefix="qm-bench-") as folder:
-        printed = Path(folder) / "printed"
-        with printed.open("wb") as out:
+        printed, complained = Path(folder) / "printed", Path(folder) / "complained"
+        with printed.open("wb") as out, complained.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *arguments,
@@ -83,12 +100,10 @@ async def program(arguments: Sequence[str], environment: Mapping[str, str]) -> A
                 env={**inherited, "PYTHONPATH": str(ROOT), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
-                stderr=subprocess.STDOUT,
+                stderr=errors if apart else subprocess.STDOUT,
             )
-        running = Running(process, printed)
         try:
-            yield running
-            await _end(running)
+            yield Running(process, printed, complained)
         finally:
             if process.returncode is None:
                 process.kill()

@@ -63,15 +63,18 @@ def job_record(number: int) -> IncomingRecord:
     return IncomingRecord("job.completed", 0, number, 0, org, job_value(number, org), ())
 
 
-def jobs(records: int, organizations: int = ORGANIZATIONS) -> Iterator[Event]:
-    """Yield so many records, of which `DUPLICATES` repeat one before them, value and key alike."""
+def jobs(records: int, organizations: int = ORGANIZATIONS, *, first: int = 0) -> Iterator[Event]:
+    """Yield so many records, of which `DUPLICATES` repeat one before them, value and key alike.
+
+    Those with another `first` number are other events.
+    """
     chance = random.Random(SEED)
     names = [org_id(number).encode() for number in range(organizations)]
     weights = list(itertools.accumulate(1 / rank for rank in range(1, organizations + 1)))
     recent: list[Event] = []
     unique = identities(records)
     repeats = set(chance.sample(range(1, records), records - unique))
-    number = 0
+    number = first
     for place in range(records):
         if place in repeats:
             yield chance.choice(recent)
@@ -82,7 +85,7 @@ def jobs(records: int, organizations: int = ORGANIZATIONS) -> Iterator[Event]:
         if len(recent) < REDELIVERED_WITHIN:
             recent.append(event)
         else:
-            recent[number % REDELIVERED_WITHIN] = event
+            recent[(number - first) % REDELIVERED_WITHIN] = event
         yield event
 
 

@@ -20,6 +20,12 @@ def test_one_of_twenty_is_delivered_twice_and_byte_for_byte() -> None:
     assert len(set(events)) == 3_800
 
 
+def test_from_another_number_on_they_are_other_events_like_them() -> None:
+    before, after = list(jobs(20_000)), list(jobs(20_000, first=10**9))
+    assert {event.number - 10**9 for event in after} == {event.number for event in before}
+    assert [event.key for event in after] == [event.key for event in before]
+
+
 def test_they_are_of_812_bytes_and_valid() -> None:
     assert len(job_record(7).value or b"") == 812
     for value in (job_record(7).value, org_created("acme", "ann"), user_joined("acme", "bob")):
