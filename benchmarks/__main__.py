@@ -72,7 +72,7 @@ def main() -> int:
         postgres=os.environ.get("QM_TEST_POSTGRES"),
         litellm=os.environ.get("QM_TEST_LITELLM"),
         litellm_key=os.environ.get("QM_TEST_LITELLM_KEY", "sk-master-1234"),
-        events=arguments.events or (300_000 if arguments.full else 50_000),
+        events=arguments.events or (300_000 if arguments.full else 20_000),
         rounds=arguments.rounds,
         full=arguments.full,
         record=arguments.record,
@@ -142,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help="what to measure; none: everything")
-    parser.add_argument("--events", type=int, help="of a backlog (default: 50,000; with --full 300,000)")
+    parser.add_argument("--events", type=int, help="of a backlog (default: 20,000; with --full 300,000)")
     parser.add_argument("--rounds", type=int, default=3, help="medians of so many (default: %(default)s)")
     parser.add_argument("--full", action="store_true", help="the sizes that the goals name; takes an hour")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything measured as JSON")
