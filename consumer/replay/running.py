@@ -32,8 +32,8 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-BATCH_RECORDS: Final = 2_000
-"""Records looked up at once."""
+BATCH_RECORDS: Final = 500
+"""Records looked up at once: more keep the database busy for longer while live events wait."""
 SAVE_EVERY_S: Final = 1.0
 """How often the place is noted while there is nothing to write: what is read again is passed over."""
 DATABASE_PATIENCE_S: Final = 60.0
