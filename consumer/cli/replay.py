@@ -17,6 +17,7 @@ from consumer.cli.main import OWN_PROCESS
 from consumer.cli.output import json_option
 from consumer.cli.replaying import (
     DEFAULT_NEW_PER_S,
+    DEFAULT_PER_S,
     Manner,
     dry_run_topics,
     emit_again,
@@ -70,8 +71,8 @@ _BOUND: Final = "TIME|TOPIC:PARTITION=OFFSET"
 @click.option(
     "--rate",
     type=click.FloatRange(min=0),
-    help=f"At most so many a second; 0: no limit. Without: {DEFAULT_NEW_PER_S:,.0f} of what is written, and "
-    "no limit for what is known already.",
+    help=f"At most so many a second; 0: no limit. Without: {DEFAULT_PER_S:,.0f}, and of what is written "
+    f"{DEFAULT_NEW_PER_S:,.0f}.",
 )
 @click.option("--restart", is_flag=True, help="Begin anew where the same command was interrupted.")
 @click.option("--no-breaker", is_flag=True, help="Read on however many records of a topic are bad.")

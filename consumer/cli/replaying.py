@@ -31,6 +31,8 @@ from storage.database import Database
 from storage.migrations import is_current
 from storage.replays import TakenOver
 
+DEFAULT_PER_S: Final = 4_000.0
+"""Records a second, most of them known already, that leave a live consumer its latency."""
 DEFAULT_NEW_PER_S: Final = 2_000.0
 """New events, retries and repeated outcomes a second that leave a live consumer its latency."""
 COUNTED: Final = ("new", "duplicate", "conflict", "invalid", "unknown")
@@ -69,7 +71,7 @@ async def replay_topics(settings: Settings, selection: Selection, manner: Manner
     connection = settings.kafka
     limits = ReplayLimits(
         max_event_bytes=settings.max_event_bytes,
-        records_per_s=manner.rate or None,
+        records_per_s=(DEFAULT_PER_S if manner.rate is None else manner.rate) or None,
         new_per_s=DEFAULT_NEW_PER_S if manner.rate is None else None,
         breaker_bad=settings.breaker_bad if breaker else None,
     )

@@ -176,7 +176,9 @@ class Replay:
         return False
 
     async def _next(self) -> Batch:
-        return await self._decoder.decode(await self._reader.next(BATCH_RECORDS))
+        paced = self._limits.records_per_s is not None
+        at_once = min(BATCH_RECORDS, self._limits.at_once) if paced else BATCH_RECORDS
+        return await self._decoder.decode(await self._reader.next(at_once))
 
     async def _handle(self, batch: Batch) -> None:
         async def read() -> Known:
