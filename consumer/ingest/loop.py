@@ -96,7 +96,6 @@ class Ingest:
         self._breakers: dict[str, Breaker] = {}
         self._stop = asyncio.Event()
         self._uncommitted = False
-        self._to_commit: dict[TopicPartition, int] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set; the batch in hand is finished and its offsets are committed first."""
@@ -112,8 +111,6 @@ class Ingest:
                 coming = asyncio.ensure_future(self._next())
                 if decoded:
                     coming = await self._handle(decoded, coming)
-                elif self._to_commit:
-                    await self._commit({})  # with nothing more to read, the next batch may be long in coming
         finally:
             for task in (coming, watch):
                 task.cancel()
@@ -246,14 +243,9 @@ class Ingest:
         return True
 
     async def _commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit offsets of partitions that are still ours; a refusal only means a harmless redelivery.
-
-        What could not be committed is kept for the next call, as long as its partition is ours.
-        """
+        """Commit offsets of partitions that are still ours; a refusal only means a harmless redelivery."""
         assigned = self._consumer.assignment()
-        wanted = self._to_commit | dict(offsets)
-        ours = {partition: offset for partition, offset in wanted.items() if partition in assigned}
-        self._to_commit = ours
+        ours = {partition: offset for partition, offset in offsets.items() if partition in assigned}
         if not ours:
             return
         try:
@@ -264,7 +256,6 @@ class Ingest:
                 log.info("offsets_not_committed", error=str(error) or type(error).__name__)
             self._uncommitted = True
         else:
-            self._to_commit = {}
             if self._uncommitted:
                 log.info("offsets_committed_again")
             self._uncommitted = False
