@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
+
+from sqlalchemy.engine import make_url
 
 
 class TcpProxy:
@@ -73,6 +76,14 @@ class TcpProxy:
             await asyncio.gather(_pump(reader, far_writer, flows), _pump(far_reader, writer, flows))
         finally:
             self._writers -= {writer, far_writer}
+
+
+@contextlib.asynccontextmanager
+async def wire_to(database_url: str) -> AsyncIterator[tuple[TcpProxy, str]]:
+    """A wire to a PostgreSQL server, and the database's address through it."""
+    url = make_url(database_url)
+    async with TcpProxy(str(url.host), url.port or 5432) as wire:
+        yield wire, url.set(host="127.0.0.1", port=wire.port).render_as_string(hide_password=False)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flows: asyncio.Event) -> None:

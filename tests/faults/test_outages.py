@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 
 from consumer.standin import StandIn
 from tests.faults.outage import SECONDS, Load, ReplicatedWorld, Report, Tell, standin, suffer, tell
-from tests.faults.tcp_proxy import TcpProxy
+from tests.faults.tcp_proxy import TcpProxy, wire_to
 
 if TYPE_CHECKING:
     from tests.parts.servers import OwnKafka, OwnPostgres
@@ -100,9 +100,7 @@ async def test_connections_to_postgres_that_go_dead_without_a_word(
     on_postgres: ReplicatedWorld, tell: Tell
 ) -> None:
     """A fail-over, or a firewall that forgot them: new ones work, and no answer comes on the old ones."""
-    url = make_url(on_postgres.database_url)
-    async with TcpProxy(str(url.host), int(url.port or 0)) as wire:
-        through = url.set(host="127.0.0.1", port=wire.port).render_as_string(hide_password=False)
+    async with wire_to(on_postgres.database_url) as (wire, through):
         service = await on_postgres.run_ready(database_url=through)
         report = await suffer(
             on_postgres, service, "PostgreSQL: connections lost", wire.lose, wire.mend, catch_up=150

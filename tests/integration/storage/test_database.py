@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,7 +20,7 @@ from storage.database import (
     parse_url,
 )
 from storage.organizations import OrgState
-from tests.faults.tcp_proxy import TcpProxy
+from tests.faults.tcp_proxy import wire_to
 from tests.integration.storage.rows import put_org
 
 
@@ -234,9 +233,7 @@ async def test_the_password_is_not_shown(database: Database) -> None:
 async def test_of_connections_that_went_dead_without_a_word_only_the_first_is_waited_for(
     database_url: str, dialect: str
 ) -> None:
-    url = make_url(database_url)
-    async with TcpProxy(str(url.host), url.port or 5432) as wire:
-        through = url.set(host="127.0.0.1", port=wire.port).render_as_string(hide_password=False)
+    async with wire_to(database_url) as (wire, through):
         database = await Database.connect(through, pool_size=5, command_timeout=1)
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(5):
@@ -250,9 +247,7 @@ async def test_of_connections_that_went_dead_without_a_word_only_the_first_is_wa
 
 @pytest.mark.parametrize("dialect", ["postgresql"])
 async def test_closing_waits_for_no_server_that_hangs(database_url: str, dialect: str) -> None:
-    url = make_url(database_url)
-    async with TcpProxy(str(url.host), url.port or 5432) as wire:
-        through = url.set(host="127.0.0.1", port=wire.port).render_as_string(hide_password=False)
+    async with wire_to(database_url) as (wire, through):
         database = await Database.connect(through, pool_size=5)
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(5):
@@ -269,9 +264,7 @@ async def test_a_transaction_on_a_connection_that_went_dead_keeps_its_locks_for_
     monkeypatch.setattr(database_module, "_IDLE_IN_TRANSACTION_MS", "300")
     async with database.transaction() as tx:
         await put_org(tx, "org", balance=1)
-    url = make_url(database_url)
-    async with TcpProxy(str(url.host), url.port or 5432) as wire:
-        through = url.set(host="127.0.0.1", port=wire.port).render_as_string(hide_password=False)
+    async with wire_to(database_url) as (wire, through):
         lost = await Database.connect(through, command_timeout=1)
 
         async def lose() -> None:

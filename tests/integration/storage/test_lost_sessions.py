@@ -3,12 +3,11 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.engine import make_url
 
 from storage import organizations
 from storage.database import Database, DatabaseUnavailable
 from storage.lost_sessions import end_lost_sessions
-from tests.faults.tcp_proxy import TcpProxy
+from tests.faults.tcp_proxy import wire_to
 from tests.integration.storage.rows import put_org
 
 
@@ -25,9 +24,7 @@ async def test_a_session_lost_between_the_parts_of_a_statement_is_ended_with_its
 ) -> None:
     async with database.transaction() as tx:
         await put_org(tx, "org", balance=1)
-    url = make_url(database_url)
-    async with TcpProxy(str(url.host), url.port or 5432) as wire:
-        through = url.set(host="127.0.0.1", port=wire.port).render_as_string(hide_password=False)
+    async with wire_to(database_url) as (wire, through):
         lost = await Database.connect(through, command_timeout=1)
 
         async def lose() -> None:
