@@ -176,8 +176,7 @@ class Replay:
         return False
 
     async def _next(self) -> Batch:
-        paced = self._limits.records_per_s is not None
-        at_once = min(BATCH_RECORDS, self._limits.at_once) if paced else BATCH_RECORDS
+        at_once = min(BATCH_RECORDS, self._limits.at_once)
         return await self._decoder.decode(await self._reader.next(at_once))
 
     async def _handle(self, batch: Batch) -> None:
