@@ -212,6 +212,28 @@ async def test_guarantee_3_after_a_failed_send_nothing_later_is_sent_before_its_
     assert relay.status().troubles == ()
 
 
+async def test_after_a_delivery_the_pauses_begin_anew(database: Database) -> None:
+    broken = True
+    broker = Broker(lambda _batch: "before" if broken else None)
+    clock = Clock()
+    failed: list[tuple[Stream, int]] = []
+    relay = relay_on(database, broker, clock, on_failed=lambda *told: failed.append(told))
+    await decide(database, [outcome(A, 0)])
+    await passes(relay)
+    broken = False
+    clock.now += 0.11
+    await passes(relay)
+    assert (len(failed), await pending(database)) == (1, 0)
+
+    broken = True
+    await decide(database, [outcome(A, 1)])
+    await passes(relay)
+    clock.now += 0.11
+    await passes(relay)
+
+    assert len(failed) == 3, "a second failure in a row would have paused for twice as long"
+
+
 async def test_guarantee_3_while_a_batch_is_unanswered_its_lane_sends_nothing_and_the_others_go_on(
     database: Database,
 ) -> None:

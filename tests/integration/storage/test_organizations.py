@@ -37,6 +37,13 @@ async def test_what_is_saved_is_what_is_read(database: Database) -> None:
     assert states == {state.org_id: state, "other": OrgState("other")}
 
 
+def test_a_charge_is_one_more_entry_and_leaves_the_rest_as_it_was() -> None:
+    state = OrgState(
+        "acme", OrgStatus.ACTIVE, balance=9, charges=3, entries=5, waiting_jobs=7, failed_at=after(0.25)
+    )
+    assert state.charged(2) == state._replace(balance=7, charges=4, entries=6)
+
+
 async def test_a_locked_organization_waits_for_whoever_has_it(database: Database) -> None:
     async with database.transaction() as tx:
         await organizations.lock(tx, ["acme", "other"])

@@ -15,9 +15,10 @@ from consumer.decisions.credits import (
     CreditCommand,
     Refused,
     decide_credits,
+    open_account,
 )
 from schemas.outcomes import OutcomeType
-from schemas.transactions import operator_entry_id
+from schemas.transactions import grant_id, operator_entry_id
 from storage.ledger import EntryKind, LedgerEntry
 from storage.organizations import OrgState, OrgStatus
 
@@ -54,6 +55,29 @@ def booked(command: CreditCommand, **known: LedgerEntry | OrgState | None) -> Bo
     decision = decide(command, **known)  # type: ignore[arg-type]
     assert isinstance(decision, Booked)
     return decision
+
+
+def test_an_account_opens_with_an_entry_of_what_it_is_granted() -> None:
+    state, entry = open_account(ACME, 40, NOW)
+
+    assert state == ACME._replace(balance=50, entries=4)
+    assert entry == LedgerEntry(
+        transaction_id=grant_id("acme"),
+        org_id="acme",
+        entry=4,
+        kind=EntryKind.GRANT,
+        credits=40,
+        balance_after=50,
+        sequence=None,
+        job_id=None,
+        reason=None,
+        corrects=None,
+        created_at=NOW,
+    )
+
+
+def test_an_account_that_is_granted_nothing_opens_without_an_entry() -> None:
+    assert open_account(ACME, 0, NOW) == (ACME, None)
 
 
 def test_a_grant_is_an_entry_a_balance_and_an_outcome() -> None:
