@@ -12,7 +12,7 @@ from functools import partial
 from typing import Protocol
 from uuid import UUID, uuid4
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
 
 from consumer.ingest.client import make_consumer
 from consumer.settings import Settings
@@ -28,8 +28,8 @@ class Kafka(Protocol):
     async def missing_topics(self, names: Collection[str]) -> Collection[str]:
         """Say which of these topics are not there; raises KafkaUnreachable where no broker answers."""
 
-    def consumer(self) -> AIOKafkaConsumer:
-        """Make the member of the consumer group, not started."""
+    def consumer(self, *, listener: ConsumerRebalanceListener) -> AIOKafkaConsumer:
+        """Make the member of the consumer group, not started; the listener is told of rebalances."""
 
     def producer(self) -> AIOKafkaProducer:
         """Make a producer, not started."""

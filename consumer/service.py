@@ -14,6 +14,7 @@ from consumer.ingest.batch import Applied
 from consumer.ingest.drain import Drain
 from consumer.ingest.judging import IngestPolicy
 from consumer.ingest.loop import Ingest, IngestLimits
+from consumer.ingest.offsets import OffsetsToCommit
 from consumer.ingest.status import IngestStatus
 from consumer.ingest.topics import wait_for_topics
 from consumer.litellm.client import LiteLLMClient
@@ -152,7 +153,8 @@ class Service:
 
     async def _consume(self, stop: asyncio.Event) -> None:
         settings, ports = self._settings, self._ports
-        consumer = await self._join(stop)
+        offsets = OffsetsToCommit()
+        consumer = await self._join(offsets, stop)
         if consumer is None:
             return
         try:
@@ -165,6 +167,7 @@ class Service:
                     breaker_bad=settings.breaker_bad if self._breaker else None,
                     breaker_pause=settings.breaker_pause,
                 ),
+                offsets=offsets,
                 metrics=self._metrics,
                 status=self._ingest_status,
                 on_applied=self._go_on,
@@ -176,13 +179,13 @@ class Service:
         finally:
             await consumer.stop()
 
-    async def _join(self, stop: asyncio.Event) -> AIOKafkaConsumer | None:
+    async def _join(self, offsets: OffsetsToCommit, stop: asyncio.Event) -> AIOKafkaConsumer | None:
         """Return a started consumer, however long it takes; None where we are stopped before."""
         wanted = (*self._settings.inbound_topics, *self._settings.outbound_topics.values())
         kafka, status, jitter = self._ports.kafka, self._ingest_status, self._ports.random
         said: str | None = None
         while await wait_for_topics(kafka.missing_topics, wanted, status=status, stop=stop, jitter=jitter):
-            consumer = kafka.consumer()
+            consumer = kafka.consumer(listener=offsets)
             try:
                 await consumer.start()
             except BaseException as error:

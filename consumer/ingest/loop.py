@@ -27,6 +27,7 @@ from consumer.ingest.breaker import TRIAL, Breaker
 from consumer.ingest.expansion import weight_beside_value
 from consumer.ingest.judging import IngestPolicy
 from consumer.ingest.lag import LagWatch
+from consumer.ingest.offsets import OffsetsToCommit
 from consumer.ingest.records import Decoded, decode_all
 from consumer.ingest.status import IngestStatus
 from consumer.metrics import Metrics
@@ -71,6 +72,7 @@ class Ingest:
         policy: IngestPolicy,
         limits: IngestLimits,
         *,
+        offsets: OffsetsToCommit,
         metrics: Metrics,
         status: IngestStatus,
         on_applied: Callable[[Applied], None],
@@ -78,7 +80,10 @@ class Ingest:
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Wire the loop to a started consumer (`auto_offset_reset="none"`) and to a database."""
+        """Wire the loop to a started consumer (`auto_offset_reset="none"`) and to a database.
+
+        `offsets` is what the consumer tells of rebalances.
+        """
         self._consumer = consumer
         self._applier = Applier(
             database=database,
@@ -88,6 +93,7 @@ class Ingest:
             on_guilty=lambda guilty: self._count_against_breaker(guilty.record.topic),
         )
         self._limits = limits
+        self._offsets = offsets
         self._metrics = metrics
         self._status = status
         self._on_applied = on_applied
@@ -95,7 +101,7 @@ class Ingest:
         self._jitter = jitter
         self._breakers: dict[str, Breaker] = {}
         self._stop = asyncio.Event()
-        self._uncommitted = False
+        self._commit_failed = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set; the batch in hand is finished and its offsets are committed first."""
@@ -111,6 +117,8 @@ class Ingest:
                 coming = asyncio.ensure_future(self._next())
                 if decoded:
                     coming = await self._handle(decoded, coming)
+                elif self._offsets.left:
+                    await self._commit()  # a commit failed, and the next batch may be long in coming
         finally:
             for task in (coming, watch):
                 task.cancel()
@@ -149,6 +157,7 @@ class Ingest:
             log.warning("fetch_failed", error=str(error) or type(error).__name__)
             await asyncio.sleep(1)
         else:
+            self._offsets.fetched(fetched)
             return fetched
         return {}
 
@@ -158,6 +167,7 @@ class Ingest:
             log.warning(
                 "offset_out_of_range", topic=partition.topic, partition=partition.partition, reset="earliest"
             )
+        self._offsets.forget([partition])
         try:
             await self._consumer.seek_to_beginning(partition)
         except IllegalStateError:
@@ -238,27 +248,29 @@ class Ingest:
             self._status.database_away = False
         self._count(batch, applied)
         self._on_applied(applied)
-        await self._commit({d.partition: d.record.offset + 1 for d in batch})
+        self._offsets.decided({d.partition: d.record.offset + 1 for d in batch})
+        await self._commit()
         self._status.progress_at = self._monotonic()
         return True
 
-    async def _commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit offsets of partitions that are still ours; a refusal only means a harmless redelivery."""
+    async def _commit(self) -> None:
+        """Commit what is decided; what is refused is tried again, or means a harmless redelivery."""
         assigned = self._consumer.assignment()
-        ours = {partition: offset for partition, offset in offsets.items() if partition in assigned}
+        ours = {place: offset for place, offset in self._offsets.left.items() if place in assigned}
         if not ours:
             return
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 await self._consumer.commit(ours)
         except (KafkaError, TimeoutError) as error:
-            if not self._uncommitted:
+            if not self._commit_failed:
                 log.info("offsets_not_committed", error=str(error) or type(error).__name__)
-            self._uncommitted = True
+            self._commit_failed = True
         else:
-            if self._uncommitted:
+            self._offsets.committed(ours)
+            if self._commit_failed:
                 log.info("offsets_committed_again")
-            self._uncommitted = False
+            self._commit_failed = False
 
     def _count(self, batch: Sequence[Decoded], applied: Applied) -> None:
         for one in batch:
@@ -343,6 +355,7 @@ class Ingest:
             except KafkaError as error:
                 log.warning("fetch_failed", error=str(error) or type(error).__name__)
                 break
+            self._offsets.fetched(fetched)
             taken += await self._decode(fetched)
         return taken
 

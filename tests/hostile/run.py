@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.ingest.judging import IngestPolicy
 from consumer.ingest.loop import Ingest, IngestLimits
+from consumer.ingest.offsets import OffsetsToCommit
 from consumer.ingest.records import Decoded
 from consumer.ingest.status import IngestStatus
 from consumer.metrics import Metrics
@@ -103,6 +104,7 @@ class Run:
             database,
             POLICY,
             IngestLimits(max_event_bytes=MAX_BYTES, breaker_bad=None),
+            offsets=OffsetsToCommit(),
             metrics=self._metrics,
             status=IngestStatus(),
             on_applied=lambda _applied: None,

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from aiokafka import ConsumerRebalanceListener
 from aiokafka.errors import (
     ConsumerStoppedError,
     IllegalStateError,
@@ -55,6 +56,7 @@ class SimConsumer:
         auto_offset_reset: "none": positions that nobody knows or that are out of range are told by an error.
         max_partition_bytes: What one fetch brings of a partition at most, if it is more than one record.
         chance: Shuffles the partitions of a fetch; None: those served longest ago come first.
+        listener: Is told of rebalances, as aiokafka tells it.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class SimConsumer:
         auto_offset_reset: str = "none",
         max_partition_bytes: int = MAX_PARTITION_BYTES,
         chance: random.Random | None = None,
+        listener: ConsumerRebalanceListener | None = None,
     ) -> None:
         self._broker = broker
         self._group_id = group_id
@@ -77,6 +80,7 @@ class SimConsumer:
         self._resets = auto_offset_reset == "earliest"
         self._max_partition_bytes = max_partition_bytes
         self._chance = chance
+        self._listener = listener
         self._bell = Bell()
         self._link = Link(broker.line, edge, member=member, timeout_s=REQUEST_TIMEOUT_S)
         self._coordinator = Membership(
@@ -127,6 +131,8 @@ class SimConsumer:
 
     def _on_revoked(self) -> None:
         self._reassigning = True
+        if self._listener is not None:
+            self._listener.on_partitions_revoked(set(self._places))
 
     def _on_assigned(self, partitions: tuple[TopicPartition, ...]) -> None:
         self._places = {partition: _Place() for partition in partitions}
@@ -134,6 +140,8 @@ class SimConsumer:
         self._buffer.clear()
         self._reassigning = False
         self._assigned_before = True
+        if self._listener is not None:
+            self._listener.on_partitions_assigned(set(partitions))
 
     # -- what is ours -------------------------------------------------------------------------------------
 

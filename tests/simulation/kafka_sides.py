@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
@@ -41,7 +41,14 @@ class Side(Protocol):
     ) -> int:
         """Write a record; give its offset."""
 
-    def consumer(self, topic: str, *, member: str = "ann", session_timeout_s: float | None = None) -> Any:
+    def consumer(
+        self,
+        topic: str,
+        *,
+        member: str = "ann",
+        session_timeout_s: float | None = None,
+        listener: ConsumerRebalanceListener | None = None,
+    ) -> Any:
         """A member of this test's group, not started."""
 
     def producer(self) -> Any:
@@ -89,7 +96,14 @@ class SimSide:
     ) -> int:
         return self.broker.produce(topic, value, key=key, headers=headers, partition=partition)[1]
 
-    def consumer(self, topic: str, *, member: str = "ann", session_timeout_s: float | None = None) -> Any:
+    def consumer(
+        self,
+        topic: str,
+        *,
+        member: str = "ann",
+        session_timeout_s: float | None = None,
+        listener: ConsumerRebalanceListener | None = None,
+    ) -> Any:
         consumer = SimConsumer(
             self.broker,
             group_id="group",
@@ -97,6 +111,7 @@ class SimSide:
             member=member,
             edge=at_once,
             session_timeout_s=session_timeout_s or self.session_timeout_s,
+            listener=listener,
         )
         self._started.append(consumer)
         return consumer
@@ -164,13 +179,21 @@ class RealSide:
         metadata = await (await self._upstream.send_batch(batch, topic, partition=partition))
         return int(metadata.offset)
 
-    def consumer(self, topic: str, *, member: str = "ann", session_timeout_s: float | None = None) -> Any:
+    def consumer(
+        self,
+        topic: str,
+        *,
+        member: str = "ann",
+        session_timeout_s: float | None = None,
+        listener: ConsumerRebalanceListener | None = None,
+    ) -> Any:
         consumer = make_consumer(
             [topic],
             self._connection,
             group_id=self._group,
             client_id=member,
             session_timeout_s=session_timeout_s or self.session_timeout_s,
+            listener=listener,
         )
         self._consumers.append(consumer)
         return consumer

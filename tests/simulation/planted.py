@@ -13,7 +13,8 @@ def offsets_before_effects() -> None:
     apply_and_commit = Ingest._apply_and_commit
 
     async def planted(self: Ingest, batch: Any) -> bool:
-        await self._commit({one.partition: one.record.offset + 1 for one in batch})
+        self._offsets.decided({one.partition: one.record.offset + 1 for one in batch})
+        await self._commit()
         return await apply_and_commit(self, batch)
 
     Ingest._apply_and_commit = planted  # type: ignore[method-assign]

@@ -4,11 +4,11 @@ Where the tests have no real broker, the simulated one is held to the same by it
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
     ConsumerStoppedError,
@@ -366,6 +366,34 @@ async def test_two_members_share_the_partitions_and_one_takes_over_what_the_othe
 
     await ann.stop()
     assert await holds(bob, 4) == set(places)
+
+
+class Told(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not typed
+    """What a listener is told, in order."""
+
+    def __init__(self) -> None:
+        self.of: list[tuple[str, int]] = []
+
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        self.of.append(("revoked", len(revoked)))
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        self.of.append(("assigned", len(assigned)))
+
+
+async def test_a_listener_is_told_of_what_goes_before_it_is_told_of_what_comes(side: Side) -> None:
+    topic = await side.topic(partitions=4)
+    told = Told()
+    ann = side.consumer(topic, listener=told)
+    await ann.start()
+    await ann.commit({TopicPartition(topic, number): 0 for number in range(4)})
+    bob = side.consumer(topic, member="bob")
+
+    joining = asyncio.ensure_future(bob.start())
+    await holds(ann, 2)
+    await joining
+
+    assert told.of == [("revoked", 0), ("assigned", 4), ("revoked", 4), ("assigned", 2)]
 
 
 async def test_a_member_out_of_the_group_still_reads_but_its_commit_is_refused_and_it_comes_back(

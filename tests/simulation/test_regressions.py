@@ -3,7 +3,7 @@
 import contextlib
 from pathlib import Path
 
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import CommitFailedError, KafkaConnectionError
 
 from tests.simulation.edges import Straight
 from tests.simulation.facts import facts_of
@@ -29,3 +29,22 @@ def test_a_broker_that_leaves_between_two_questions_is_waited_for(tmp_path: Path
         told = [type_ for type_, _round, _data in facts_of(world).outcomes.values()]
         world.close()
     assert told == ["org.provisioned"]
+
+
+def test_offsets_that_could_not_be_committed_are_committed_though_nothing_more_comes(
+    tmp_path: Path, template: Path
+) -> None:
+    """Seed 1893: the broker was away for the last commit, and the lag stood there until the next event."""
+    with contextlib.closing(SimLoop()) as loop:
+        world = World(loop, tmp_path, template, seed=1)
+        world.conductor = Straight(loop, {}, lambda _process: None)
+        world.broker.fail(Request.COMMIT, error=CommitFailedError())
+
+        async def story(world: World) -> None:
+            process = world.start()
+            world.publish("org.created", "o1", {"org_id": "acme", "name": "A", "owner_user_id": "olga"})
+            await world.rest()
+            await world.stop(process)
+
+        simulate(loop, world, story)
+        world.close()

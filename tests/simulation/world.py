@@ -19,6 +19,7 @@ from uuid import UUID
 
 import httpx
 import orjson
+from aiokafka import ConsumerRebalanceListener
 from cryptography.fernet import Fernet
 from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -102,7 +103,7 @@ class _Kafka:
     async def missing_topics(self, names: Collection[str]) -> set[str]:
         return set(names) - set(self.world.broker.topics)
 
-    def consumer(self) -> Any:
+    def consumer(self, *, listener: ConsumerRebalanceListener) -> Any:
         broker, settings = self.world.broker, self.world.settings
         self.process.on_death.append(lambda: broker.abandon(self.process.name))
         return SimConsumer(
@@ -112,6 +113,7 @@ class _Kafka:
             member=self.process.name,
             edge=self.edge,
             session_timeout_s=settings.kafka_session_timeout,
+            listener=listener,
         )
 
     def producer(self) -> Any:

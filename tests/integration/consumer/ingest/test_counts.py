@@ -21,6 +21,7 @@ from sqlalchemy.engine import make_url
 from consumer.ingest.batch import WRITE_AT, Received
 from consumer.ingest.judging import IngestPolicy
 from consumer.ingest.loop import Ingest, IngestLimits
+from consumer.ingest.offsets import OffsetsToCommit
 from consumer.ingest.status import IngestStatus
 from consumer.metrics import Metrics
 from producers.kafka_client import KafkaConnection, make_producer
@@ -259,6 +260,7 @@ async def test_a_full_batch_costs_one_transaction_and_one_commit_of_offsets(
         database,
         IngestPolicy(our_source="/q", credits_per_job=1, dependency_wait=timedelta(hours=1)),
         limits,
+        offsets=OffsetsToCommit(),
         metrics=Metrics(CollectorRegistry()),
         status=IngestStatus(),
         on_applied=lambda _: None,

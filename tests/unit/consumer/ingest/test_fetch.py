@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer.ingest.judging import IngestPolicy
 from consumer.ingest.loop import FETCH_PIECE, MAX_BATCH_BYTES, Ingest, IngestLimits
+from consumer.ingest.offsets import OffsetsToCommit
 from consumer.ingest.status import IngestStatus
 from consumer.metrics import Metrics
 
@@ -43,6 +44,7 @@ async def fetch(consumer: Consumer, **limits: int) -> dict[TopicPartition, list[
         None,  # type: ignore[arg-type]
         IngestPolicy(our_source="/q", credits_per_job=1, dependency_wait=None),  # type: ignore[arg-type]
         IngestLimits(max_event_bytes=1000, **limits),
+        offsets=OffsetsToCommit(),
         metrics=Metrics(CollectorRegistry()),
         status=IngestStatus(),
         on_applied=lambda _: None,

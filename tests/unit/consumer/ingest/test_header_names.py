@@ -77,5 +77,5 @@ def test_readable_names_are_read_as_aiokafka_reads_them() -> None:
 
 def test_ingest_reads_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "AIOKafkaConsumer", lambda *topics, **_: topics)
-    client.make_consumer(["in"], KafkaConnection(bootstrap_servers="127.0.0.1:9"), group_id="group")
+    client.make_consumer([], KafkaConnection(bootstrap_servers="127.0.0.1:9"), group_id="group")
     assert fetcher.MemoryRecords is RecordsWithAnyNames
