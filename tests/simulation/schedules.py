@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
-from consumer import observer
+from consumer import clock_watch, observer
 from consumer.ingest.drain import Drain
 from consumer.provisioning import pool
 from producers.relay import Relay
@@ -154,6 +154,7 @@ class _Fate:
 def _looking_seldom_and_little() -> Iterator[None]:
     with (
         patch.object(observer, "LOOK_EVERY_S", 5 * IDLE_S),
+        patch.object(clock_watch, "LOOK_EVERY_S", 5 * IDLE_S),
         patch.object(pool, "_IDLE_S", IDLE_S),
         patch.object(pool, "_SWEEP_S", IDLE_S),
         patch.dict(Relay.__init__.__kwdefaults__, poll_s=IDLE_S, page_rows=PAGE_ROWS),
