@@ -55,7 +55,7 @@ class ClockWatch:
             DatabaseUnavailable: The database does not answer; the next look sees as much as this one.
         """
         asked = self._monotonic()
-        async with self._database.reading() as tx:
+        async with self._database.looking() as tx:
             now = await self._clock(tx)
         answered = self._monotonic()
         step = self._step_to(now, asked, answered)

@@ -41,7 +41,7 @@ class LostSessions:
         Raises:
             DatabaseUnavailable: The database does not answer.
         """
-        async with self._database.reading() as tx:
+        async with self._database.looking() as tx:
             ended = await end_lost_sessions(tx)
         if ended:
             log.warning("lost_sessions_ended", count=ended, consequence="their transactions were rolled back")

@@ -238,7 +238,7 @@ class Relay:
         """Delete what is done and read a page, in one transaction."""
         done = frozenset(self._done)
         if not done:
-            async with self._database.reading() as tx:
+            async with self._database.looking() as tx:
                 return await outbox.pending(tx, self._shards, after=after, limit=self._page_rows)
         async with self._database.transaction() as tx:
             await outbox.acknowledge(tx, done)

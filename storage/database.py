@@ -103,11 +103,14 @@ class Database:
     Make it with `Database.connect`; close it with `close`. Safe to share between the tasks of one event loop.
     """
 
-    def __init__(self, url: URL, writer: AsyncEngine, reader: AsyncEngine, dialect: DialectName) -> None:
+    def __init__(
+        self, url: URL, dialect: DialectName, *, writer: AsyncEngine, reader: AsyncEngine, looker: AsyncEngine
+    ) -> None:
         self.url = url
         self.dialect: DialectName = dialect
         self._writer = writer
         self._reader = reader
+        self._looker = looker
         # SQLite has one writer at a time. Waiting for it here is fair and instant; its own busy handler
         # polls.
         self._turn: AbstractAsyncContextManager[Any] = (
@@ -143,11 +146,13 @@ class Database:
             opened = _read_only(parsed) if read_only else parsed
             _open_once(opened)
             reader = _sqlite_reader(opened)
-            database = cls(parsed, reader if read_only else _sqlite_writer(parsed), reader, "sqlite")
+            writer = reader if read_only else _sqlite_writer(parsed)
+            database = cls(parsed, "sqlite", writer=writer, reader=reader, looker=reader)
         else:
             writer = _postgresql_engine(parsed, pool_size, command_timeout, read_only=read_only)
             reader = writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            database = cls(parsed, writer, reader, "postgresql")
+            looker = writer.execution_options(isolation_level="AUTOCOMMIT")
+            database = cls(parsed, "postgresql", writer=writer, reader=reader, looker=looker)
         try:
             await database.ping()
         except BaseException:
@@ -189,6 +194,20 @@ class Database:
             async with self._reader.begin() as tx:
                 yield tx
 
+    @contextlib.asynccontextmanager
+    async def looking(self) -> AsyncIterator[AsyncConnection]:
+        """For questions that stand for themselves, mostly one: each sees what is committed when it is asked.
+
+        On PostgreSQL without a transaction around them, which would be two round trips more. Not to write
+        with: nothing of the block would be undone by an exception.
+
+        Raises:
+            DatabaseUnavailable: The connection failed.
+        """
+        with _told_apart(reading=True):
+            async with self._looker.begin() as tx:
+                yield tx
+
     async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do `work` in a transaction, all of it again where another transaction won.
 
@@ -209,7 +228,7 @@ class Database:
 
     async def ping(self) -> None:
         """Raise DatabaseUnavailable unless the database answers."""
-        async with self.reading() as tx:
+        async with self.looking() as tx:
             await tx.execute(text("SELECT 1"))
 
     async def close(self) -> None:

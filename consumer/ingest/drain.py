@@ -113,7 +113,7 @@ class Drain:
 
     async def drain_once(self) -> bool:
         """Serve one page of organizations; tell whether there was anything to do."""
-        async with self._database.reading() as tx:
+        async with self._database.looking() as tx:
             org_ids = await inbox.drainable_orgs(tx, await self._clock(tx), ORGANIZATIONS_PER_PASS)
         worked = False
         for org_id in org_ids:

@@ -167,7 +167,7 @@ class Provisioner:
         if self._gate.is_open or loop.time() < self._note_at:
             return
         self._note_at = loop.time() + _NOTE_S
-        async with self._database.reading() as tx:
+        async with self._database.looking() as tx:
             now = await self._clock(tx)
             if not await inbox.has_unnoted(tx, now, tried_before=now - self._policy.retry_for):
                 return
@@ -243,7 +243,7 @@ class Provisioner:
     async def _claim(self, find: Callable[[AsyncConnection], Awaitable[list[str]]]) -> list[Claim]:
         """Take those organizations that nobody holds."""
         taken_at = self._monotonic()
-        async with self._database.reading() as tx:  # most looks find nothing, and need no write
+        async with self._database.looking() as tx:  # most looks find nothing, and need no write
             if not await find(tx):
                 return []
 

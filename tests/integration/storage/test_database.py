@@ -50,6 +50,21 @@ async def test_reading_is_one_snapshot_and_refuses_to_write(database: Database) 
             await tx.execute(text("INSERT INTO organizations (org_id) VALUES ('written')"))
 
 
+async def test_each_look_sees_what_is_committed_by_then(database: Database) -> None:
+    async with database.looking() as tx:
+        assert await organizations.read(tx, ["acme"]) == {}
+    async with database.transaction() as other:
+        await put_org(other, "acme")
+    async with database.looking() as tx:
+        assert set(await organizations.read(tx, ["acme"])) == {"acme"}
+    with contextlib.suppress(ZeroDivisionError):  # and leaves the connection as it was
+        async with database.transaction() as tx:
+            await put_org(tx, "lost")
+            raise ZeroDivisionError
+    async with database.looking() as tx:
+        assert await organizations.read(tx, ["lost"]) == {}
+
+
 async def test_writers_take_turns(database: Database) -> None:
     async with database.transaction() as tx:
         await put_org(tx, "acme")

@@ -36,7 +36,7 @@ class World:
         return self.theirs
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[None]:
+    async def looking(self) -> AsyncIterator[None]:
         yield
         self.passes(self.answers_after)
 

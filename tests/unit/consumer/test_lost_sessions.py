@@ -18,7 +18,7 @@ class Database:
         self.dialect = dialect
 
     @contextlib.asynccontextmanager
-    async def reading(self) -> AsyncIterator[None]:
+    async def looking(self) -> AsyncIterator[None]:
         yield None
 
 

@@ -178,6 +178,20 @@ async def test_a_batch_of_duplicates_costs_no_more_than_looking(
     assert await rows(database) == before
 
 
+async def test_a_look_into_the_outbox_is_one_round_trip(
+    counted_database: tuple[Database, Cost], dialect: str
+) -> None:
+    database, cost = counted_database
+    await ingest(database, *jobs(0, 20))
+    shards = list(range(outbox.SHARDS))
+    for _ in range(2):  # the first time it is prepared
+        cost.clear()
+        async with database.looking() as tx:
+            assert len(await outbox.pending(tx, shards, limit=1000)) == 20
+    if dialect == "postgresql":
+        assert (len(cost.statements()), cost.round_trips()) == (1, 1)
+
+
 async def test_a_charge_costs_so_many_rows(database: Database) -> None:
     for number in range(ORGS):
         await activate(database, org=f"org-{number}", credits_=1_000_000)
