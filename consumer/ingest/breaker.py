@@ -73,4 +73,3 @@ class Breaker:
         self._next_trial = None
         self._recent.clear()
         self._bad = 0
-        self._good_in_trial = 0

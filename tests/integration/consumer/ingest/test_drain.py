@@ -382,3 +382,42 @@ async def test_after_work_the_worker_looks_again_without_a_pause(database: Datab
     async with asyncio.timeout(20):
         await drain_.run(stop)
     assert looks == 3
+
+
+class Pauses:
+    """In the place of what makes pauses longer: notes what it is told, and lets nobody look by itself."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.resting = asyncio.Event()
+
+    def worked(self) -> None:
+        self.told.append("worked")
+
+    def pause_s(self) -> float:
+        self.told.append("pause")
+        self.resting.set()
+        return 3600.0
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"])
+async def test_the_workers_pauses_are_short_again_once_it_is_woken_and_once_it_found_something(
+    database: Database,
+) -> None:
+    drain_ = worker(database, Noted())
+    pauses = Pauses()
+    drain_._idling = pauses  # type: ignore[assignment]
+    stop = asyncio.Event()
+    running = asyncio.ensure_future(drain_.run(stop))
+    async with asyncio.timeout(20):
+        await pauses.resting.wait()
+        for job_id in (None, "a"):
+            pauses.told.clear()
+            pauses.resting.clear()
+            if job_id is not None:
+                await ingest(database, job(job_id))
+            drain_.wake()
+            await pauses.resting.wait()
+            assert pauses.told == ["worked", *(["worked"] if job_id is not None else []), "pause"]
+        stop.set()
+        await running
