@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     TextClause,
     Uuid,
@@ -26,7 +27,6 @@ from sqlalchemy import (
     cast,
     column,
     func,
-    literal,
     select,
     text,
 )
@@ -53,15 +53,34 @@ def on_postgresql(tx: AsyncConnection) -> bool:
 
 def among(tx: AsyncConnection, key: Column[K], values: Iterable[K]) -> ColumnElement[bool]:
     """The condition that a column's value is one of `values`: one parameter, however many there are."""
-    if on_postgresql(tx):
-        wanted = list(values)
-        joined = _joined(key.type, wanted)
-        if joined is None:
-            return key == any_(literal(wanted, ARRAY(key.type)))
-        parts = func.string_to_array(literal(joined, Text()), _SEPARATOR, _NULL)
-        return key == any_(cast(parts, ARRAY(key.type)))
-    listed = json.dumps([_sqlite_key(value) for value in values], ensure_ascii=False)
-    return key.in_(select(column("value")).select_from(func.json_each(bindparam(None, listed))))
+    form, value = wanted(tx, key, values)
+    return is_wanted(key, form, bindparam(None, value, _wanted_type(key, form)))
+
+
+def wanted(tx: AsyncConnection, key: Column[K], values: Iterable[K]) -> tuple["Form", Any]:
+    """Many values of a column as one, with its form: the parameter `wanted` of `is_wanted`."""
+    if not on_postgresql(tx):
+        return Form.LISTED, json.dumps([_sqlite_key(value) for value in values], ensure_ascii=False)
+    all_ = list(values)
+    joined = _joined(key.type, all_)
+    return (Form.ARRAY, all_) if joined is None else (Form.JOINED, joined)
+
+
+def is_wanted(
+    key: Column[K], form: "Form", parameter: BindParameter[Any] | None = None
+) -> ColumnElement[bool]:
+    """The condition of `among` for values that are given later, in a query that is built once."""
+    if parameter is None:
+        parameter = bindparam("wanted", type_=_wanted_type(key, form))
+    if form is Form.LISTED:
+        return key.in_(select(column("value")).select_from(func.json_each(parameter)))
+    if form is Form.ARRAY:
+        return key == any_(parameter)
+    return key == any_(cast(func.string_to_array(parameter, _SEPARATOR, _NULL), ARRAY(key.type)))
+
+
+def _wanted_type(key: Column[Any], form: "Form") -> TypeEngine[Any]:
+    return ARRAY(key.type) if form is Form.ARRAY else Text()
 
 
 async def insert_rows(
@@ -71,8 +90,7 @@ async def insert_rows(
     if not rows:
         return
     if on_postgresql(tx):
-        given = columns_of(_columns(table, columns), zip(*rows, strict=True))
-        await tx.execute(_pg_insert(table, columns, given.forms), given.parameters)
+        await write(tx, inserting(table, columns, rows))
     else:
         await tx.exec_driver_sql(_sqlite_insert(table, columns), _sqlite_rows(table, columns, rows))
 
@@ -89,7 +107,7 @@ async def insert_new(
         return set()
     if on_postgresql(tx):
         given = columns_of(_columns(table, columns), zip(*rows, strict=True))
-        statement = _pg_insert(table, columns, given.forms, returning_new=key)
+        statement = text(_pg_insert(table, columns, given.forms, returning_new=key))
         result = await tx.execute(statement, given.parameters)
         return set(result.scalars())
     # The writer is alone from its first moment, so what a look shows still stands at the insert.
@@ -107,8 +125,7 @@ async def update_rows(
     if not rows:
         return
     if on_postgresql(tx):
-        given = columns_of(_columns(table, columns), zip(*rows, strict=True))
-        await tx.execute(_pg_update(table, columns, given.forms), given.parameters)
+        await write(tx, updating(table, columns, rows))
     else:
         # The key comes last in SQLite's statement.
         turned = [(*row[1:], row[0]) for row in rows]
@@ -116,12 +133,59 @@ async def update_rows(
         await tx.exec_driver_sql(_sqlite_update(table, columns), values)
 
 
+class Write(NamedTuple):
+    """Many rows for PostgreSQL to write without an answer: alone, or beside others in one statement.
+
+    Attributes:
+        before: What goes into the statement's WITH clause, in order.
+        last: What it ends in, or one more of that clause where others follow.
+        parameters: Of both; they are named after table and column.
+    """
+
+    before: tuple[str, ...]
+    last: str
+    parameters: dict[str, Any]
+
+
+def inserting(table: Table, columns: tuple[str, ...], rows: Sequence[Row]) -> Write:
+    """Insert rows, in their order; one at least."""
+    given = columns_of(_columns(table, columns), zip(*rows, strict=True))
+    return Write((), _pg_insert(table, columns, given.forms), given.parameters)
+
+
+def updating(table: Table, columns: tuple[str, ...], rows: Sequence[Row]) -> Write:
+    """Set the columns after the first on the rows that the first one names; one at least."""
+    given = columns_of(_columns(table, columns), zip(*rows, strict=True))
+    return Write((), _pg_update(table, columns, given.forms), given.parameters)
+
+
+async def write(tx: AsyncConnection, *writes: Write) -> None:
+    """Have PostgreSQL do all of this in one round trip; each into tables of its own."""
+    if writes:
+        statement = _together(tuple((one.before, one.last) for one in writes))
+        parameters: dict[str, Any] = {}
+        for one in writes:
+            parameters |= one.parameters
+        await tx.execute(statement, parameters)
+
+
+@lru_cache(maxsize=512)
+def _together(writes: tuple[tuple[tuple[str, ...], str], ...]) -> TextClause:
+    *others, (before, last) = writes
+    clause = [
+        one for place, (first, then) in enumerate(others) for one in (*first, f"also_{place} AS ({then})")
+    ]
+    clause += before
+    return text(f"WITH {', '.join(clause)} {last}" if clause else last)
+
+
 class Form(Enum):
-    """How a column's values are sent to PostgreSQL."""
+    """How a column's values are sent: to PostgreSQL in one of three ways, to SQLite as a list."""
 
     SAME = "same"
     JOINED = "joined"
     ARRAY = "array"
+    LISTED = "listed"
 
 
 class GivenColumns(NamedTuple):
@@ -134,10 +198,11 @@ class GivenColumns(NamedTuple):
 #: Joins texts, and what stands for a null among them: no identifier may contain either.
 _SEPARATOR: Final = "\x1f"
 _NULL: Final = "\x1e"
+#: From how many values on it is looked whether all are the same. Of fewer it makes no difference but this:
+#: each choice of forms is a statement of its own, to be prepared on every connection.
+_ALIKE_FROM: Final = 50
 #: Bytes up to which a binary value is sent as hexadecimal digits.
 _SHORT: Final = 64
-#: The parameter that says how many rows there are, where all columns are one value each.
-_ROWS: Final = "how_many"
 
 
 def columns_of(columns: Sequence[Column[Any]], given: Iterable[Sequence[Any]]) -> GivenColumns:
@@ -147,16 +212,16 @@ def columns_of(columns: Sequence[Column[Any]], given: Iterable[Sequence[Any]]) -
     rows = 0
     for of, values in zip(columns, given, strict=True):
         rows = len(values)
-        form, parameters[of.name] = _given(of, values)
+        form, parameters[_parameter(of)] = _given(of, values)
         forms.append(form)
     if all(form is Form.SAME for form in forms):
-        parameters[_ROWS] = rows
+        parameters[_rows_parameter(columns)] = rows
     return GivenColumns(tuple(forms), parameters)
 
 
 def _given(of: Column[Any], values: Sequence[Any]) -> tuple[Form, Any]:
     first = values[0]
-    if values.count(first) == len(values):
+    if len(values) >= _ALIKE_FROM and values.count(first) == len(values):
         return Form.SAME, first
     joined = _joined(of.type, values)
     return (Form.ARRAY, list(values)) if joined is None else (Form.JOINED, joined)
@@ -186,7 +251,7 @@ def given_sql(columns: Sequence[Column[Any]], forms: Sequence[Form]) -> str:
         names = "".join(f'"{of.name}", ' for of in listed)
         rows = f"unnest({values}) WITH ORDINALITY AS u({names}place)"
     else:
-        rows = f"generate_series(1, CAST(:{_ROWS} AS integer)) AS u(place)"
+        rows = f"generate_series(1, CAST(:{_rows_parameter(columns)} AS integer)) AS u(place)"
     chosen = ", ".join(
         f'{_pg_expression(of, form)} AS "{of.name}"' if form is Form.SAME else f'u."{of.name}"'
         for of, form in pairs
@@ -195,12 +260,21 @@ def given_sql(columns: Sequence[Column[Any]], forms: Sequence[Form]) -> str:
 
 
 def _pg_expression(of: Column[Any], form: Form) -> str:
-    name, type_ = of.name, _pg_type(of)
+    name, type_ = _parameter(of), _pg_type(of)
     if form is Form.SAME:
         return f"CAST(:{name} AS {type_})"
     if form is Form.JOINED:
         return f"CAST(string_to_array(CAST(:{name} AS text), E'\\x1f', E'\\x1e') AS {type_}[])"
     return f"CAST(:{name} AS {type_}[])"
+
+
+def _parameter(of: Column[Any]) -> str:
+    return f"{of.table.name}_{of.name}"
+
+
+def _rows_parameter(columns: Sequence[Column[Any]]) -> str:
+    """Says how many rows there are, where all columns are one value each."""
+    return f"{columns[0].table.name}_rows"
 
 
 def _columns(table: Table, names: Sequence[str]) -> list[Column[Any]]:
@@ -215,19 +289,19 @@ def _pg_type(of: Column[Any]) -> str:
 @lru_cache(maxsize=256)
 def _pg_insert(
     table: Table, columns: tuple[str, ...], forms: tuple[Form, ...], *, returning_new: str | None = None
-) -> TextClause:
+) -> str:
     names = ", ".join(f'"{name}"' for name in columns)
     end = f' ON CONFLICT ("{returning_new}") DO NOTHING RETURNING "{returning_new}"' if returning_new else ""
-    return text(
+    return (
         f'INSERT INTO "{table.name}" ({names}) SELECT {names} FROM '  # noqa: S608 (names from our own tables)
         f"{given_sql(_columns(table, columns), forms)} AS given ORDER BY place{end}"
     )
 
 
 @lru_cache(maxsize=256)
-def _pg_update(table: Table, columns: tuple[str, ...], forms: tuple[Form, ...]) -> TextClause:
+def _pg_update(table: Table, columns: tuple[str, ...], forms: tuple[Form, ...]) -> str:
     changes = ", ".join(f'"{name}" = given."{name}"' for name in columns[1:])
-    return text(
+    return (
         f'UPDATE "{table.name}" AS kept SET {changes} FROM '  # noqa: S608
         f"{given_sql(_columns(table, columns), forms)} AS given "
         f'WHERE kept."{columns[0]}" = given."{columns[0]}"'

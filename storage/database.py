@@ -16,7 +16,7 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import asyncpg
-from sqlalchemy import event, func, literal_column, select, text
+from sqlalchemy import Select, event, func, literal_column, select, text
 from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -82,13 +82,16 @@ class DataRefused(Exception):  # noqa: N818 (says what is so)
     """
 
 
+#: Built once: it is asked with every batch.
+_NOW: dict[str, Select[tuple[Any]]] = {
+    "postgresql": select(func.clock_timestamp(type_=UtcDateTime())),
+    "sqlite": select(literal_column("strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')", UtcDateTime())),
+}
+
+
 async def database_now(tx: AsyncConnection) -> datetime:
     """The database's own clock, which all instances share; it moves on within a transaction."""
-    if tx.dialect.name == "postgresql":
-        moment = await tx.scalar(select(func.clock_timestamp(type_=UtcDateTime())))
-    else:
-        now = literal_column("strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')", UtcDateTime())
-        moment = await tx.scalar(select(now))
+    moment = await tx.scalar(_NOW[tx.dialect.name])
     assert isinstance(moment, datetime)
     return moment
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -17,7 +18,7 @@ from sqlalchemy import ColumnElement, Integer, Select, and_, case, exists, func,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.transactions import charge_id
-from storage.bulk import among, insert_rows
+from storage.bulk import Form, Write, insert_rows, inserting, is_wanted, wanted
 from storage.tables import ledger_entries, organizations
 
 
@@ -76,17 +77,32 @@ async def append(tx: AsyncConnection, entries: Iterable[LedgerEntry]) -> None:
         sqlalchemy.exc.IntegrityError: A transaction id or an entry number is booked already, or a balance is
         negative.
     """
+    await insert_rows(tx, ledger_entries, _COLUMNS, _in_order(entries))
+
+
+def appending(entries: Iterable[LedgerEntry]) -> Write:
+    """What `append` has PostgreSQL do; one entry at least."""
+    return inserting(ledger_entries, _COLUMNS, _in_order(entries))
+
+
+def _in_order(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
     # Two transactions that would book the same ids wait for each other in one order.
-    await insert_rows(tx, ledger_entries, _COLUMNS, sorted(entries, key=_transaction_id))
+    return sorted(entries, key=_transaction_id)
 
 
 async def charged(tx: AsyncConnection, transaction_ids: Iterable[UUID]) -> set[UUID]:
     """Which of these are booked. Certain only for organizations locked in this transaction."""
-    wanted = list(transaction_ids)
-    if not wanted:
+    ids = list(transaction_ids)
+    if not ids:
         return set()
+    form, value = wanted(tx, ledger_entries.c.transaction_id, ids)
+    return set((await tx.scalars(_charged(form), {"wanted": value})).all())
+
+
+@lru_cache(maxsize=4)
+def _charged(form: Form) -> Select[Any]:
     booked = ledger_entries.c.transaction_id
-    return set((await tx.scalars(select(booked).where(among(tx, booked, wanted)))).all())
+    return select(booked).where(is_wanted(booked, form))
 
 
 async def find(tx: AsyncConnection, transaction_id: UUID) -> LedgerEntry | None:

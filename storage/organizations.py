@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.bulk import among, insert_new, insert_rows, update_rows
+from storage.bulk import Form, Write, among, insert_new, insert_rows, is_wanted, update_rows, updating, wanted
 from storage.tables import org_profiles, organizations
 
 
@@ -103,21 +104,23 @@ async def lock(tx: AsyncConnection, org_ids: Iterable[str]) -> dict[str, OrgStat
 async def _locked(tx: AsyncConnection, org_ids: list[str]) -> dict[str, OrgState]:
     if not org_ids:
         return {}
-    query = (
-        select(*_state_columns)
-        .where(among(tx, organizations.c.org_id, org_ids))
-        .order_by(organizations.c.org_id)
-        .with_for_update()
-    )
-    return {state.org_id: state for state in map(_state, await tx.execute(query))}
+    form, value = wanted(tx, organizations.c.org_id, org_ids)
+    rows = await tx.execute(_locking(form), {"wanted": value})
+    return {state.org_id: state for state in map(_state, rows)}
+
+
+@lru_cache(maxsize=4)
+def _locking(form: Form) -> Select[Any]:
+    org_id = organizations.c.org_id
+    return select(*_state_columns).where(is_wanted(org_id, form)).order_by(org_id).with_for_update()
 
 
 async def read(tx: AsyncConnection, org_ids: Iterable[str]) -> dict[str, OrgState]:
     """What stands for those of `org_ids` that have a row, without holding them."""
-    wanted = list(org_ids)
-    if not wanted:
+    ids = list(org_ids)
+    if not ids:
         return {}
-    query = select(*_state_columns).where(among(tx, organizations.c.org_id, wanted))
+    query = select(*_state_columns).where(among(tx, organizations.c.org_id, ids))
     return {state.org_id: state for state in map(_state, await tx.execute(query))}
 
 
@@ -135,6 +138,11 @@ async def page(
 async def save(tx: AsyncConnection, states: Iterable[OrgState]) -> None:
     """Write these states, of organizations locked in this transaction."""
     await update_rows(tx, organizations, OrgState._fields, list(states))
+
+
+def saving(states: Iterable[OrgState]) -> Write:
+    """What `save` has PostgreSQL do; one state at least."""
+    return updating(organizations, OrgState._fields, list(states))
 
 
 async def activate(tx: AsyncConnection, state: OrgState, profile: OrgProfile) -> OrgState:

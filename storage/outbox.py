@@ -16,7 +16,6 @@ from sqlalchemy import (
     Column,
     Integer,
     Select,
-    TextClause,
     bindparam,
     case,
     delete,
@@ -29,7 +28,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.dead_letters import Header, dead_letter_headers
 from schemas.outcomes import OUTCOME_CONTENT_TYPE, EncodedOutcome, Stream
-from storage.bulk import Form, among, columns_of, given_sql, insert_new, insert_rows, on_postgresql
+from storage.bulk import (
+    Form,
+    Write,
+    among,
+    columns_of,
+    given_sql,
+    insert_new,
+    insert_rows,
+    on_postgresql,
+    write,
+)
 from storage.dead_letters import COLUMNS as LETTER_COLUMNS
 from storage.dead_letters import DeadLetter, letter_of, letter_values
 from storage.tables import dead_letters, outbox, outcomes
@@ -77,12 +86,10 @@ async def append_outcomes(tx: AsyncConnection, decided: Sequence[EncodedOutcome]
     """Keep these outcomes and enter them in the outbox, in order; their organizations are locked by `tx`."""
     if not decided:
         return
-    by_org = {org_id: shard_of(org_id) for org_id in {outcome.org_id for outcome in decided}}
-    shards = [by_org[outcome.org_id] for outcome in decided]
     if on_postgresql(tx):
-        given = columns_of(_appended(), (*zip(*decided, strict=True), shards))
-        await tx.execute(_pg_append(given.forms), given.parameters)
+        await write(tx, appending(decided))
         return
+    shards = _shards(decided)
     # The writer is alone, so the numbers that follow the last one are its own to give.
     last = await tx.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'outcomes'")) or 0
     numbered = list(enumerate(decided, last + 1))
@@ -94,27 +101,36 @@ async def append_outcomes(tx: AsyncConnection, decided: Sequence[EncodedOutcome]
     await insert_rows(tx, outbox, _OUTBOX, places)
 
 
+def appending(decided: Sequence[EncodedOutcome]) -> Write:
+    """What `append_outcomes` has PostgreSQL do; one outcome at least."""
+    given = columns_of(_appended(), (*zip(*decided, strict=True), _shards(decided)))
+    return Write(*_pg_append(given.forms), given.parameters)
+
+
+def _shards(decided: Sequence[EncodedOutcome]) -> list[int]:
+    by_org = {org_id: shard_of(org_id) for org_id in {outcome.org_id for outcome in decided}}
+    return [by_org[outcome.org_id] for outcome in decided]
+
+
 @lru_cache(maxsize=1)
 def _appended() -> list[Column[Any]]:
     return [*(outcomes.c[name] for name in _OUTCOME), outbox.c.shard]
 
 
 @lru_cache(maxsize=64)
-def _pg_append(forms: tuple[Form, ...]) -> TextClause:
+def _pg_append(forms: tuple[Form, ...]) -> tuple[tuple[str, ...], str]:
     # One statement: the numbers are drawn first, in order, and used by both inserts.
     names = ", ".join(_OUTCOME)
-    return text(
-        f"""
-        WITH given AS MATERIALIZED (
-            SELECT nextval('outcomes_outcome_seq_seq') AS outcome_seq, listed.*
-            FROM (SELECT * FROM {given_sql(_appended(), forms)} AS u ORDER BY place) AS listed
-        ), kept AS (
-            INSERT INTO outcomes (outcome_seq, {names}) SELECT outcome_seq, {names} FROM given ORDER BY place
-        )
-        INSERT INTO outbox (shard, stream, org_id, ref)
-        SELECT shard, stream, org_id, outcome_seq FROM given ORDER BY place
-        """  # noqa: S608 (names from our own tables)
-    )
+    decided = f"""decided AS MATERIALIZED (
+        SELECT nextval('outcomes_outcome_seq_seq') AS outcome_seq, listed.*
+        FROM (SELECT * FROM {given_sql(_appended(), forms)} AS u ORDER BY place) AS listed
+    )"""  # noqa: S608 (names from our own tables)
+    kept = f"""kept AS (
+        INSERT INTO outcomes (outcome_seq, {names}) SELECT outcome_seq, {names} FROM decided ORDER BY place
+    )"""  # noqa: S608
+    entered = """INSERT INTO outbox (shard, stream, org_id, ref)
+        SELECT shard, stream, org_id, outcome_seq FROM decided ORDER BY place"""
+    return (decided, kept), entered
 
 
 async def append_dead_letters(tx: AsyncConnection, letters: Sequence[DeadLetter]) -> list[bool]:

@@ -180,7 +180,7 @@ async def _apply_events(
                 states[event.org_id], row = keep(state, event, policy=policy, origin=origin, now=now)
                 rows.append(row)
             if number % JUDGED_PER_TURN == 0:
-                if judge.gathered >= WRITE_AT:
+                if judge.gathered >= WRITE_AT and number < len(fresh):
                     await write_beside()
                 await asyncio.sleep(0)
 
@@ -189,10 +189,8 @@ async def _apply_events(
         # Where their org.created is in the database now, whoever waits for it waits without a deadline.
         arrived = [org_id for org_id, state in states.items() if state.status is not before[org_id].status]
         await inbox.hold_dependents(tx, arrived)
-    applied.outcomes.update(await judge.write(tx))
     changed = [state for org_id, state in states.items() if state != before[org_id]]
-    if changed:
-        await organizations.save(tx, changed)
+    applied.outcomes.update(await judge.write(tx, changed))
 
     applied.needs_provisioning = any(row.type is not _JOB for row in rows)
     applied.needs_draining = any(

@@ -65,9 +65,7 @@ async def drain_organization(
         if len(row.event) >= LARGE:
             await asyncio.sleep(0)
     await inbox.remove(tx, [row.inbox_id for row in rows])
-    outcomes = await judge.write(tx)
-    await organizations.save(tx, [state._replace(waiting_jobs=state.waiting_jobs - len(rows))])
-    return outcomes
+    return await judge.write(tx, [state._replace(waiting_jobs=state.waiting_jobs - len(rows))])
 
 
 class Drain:

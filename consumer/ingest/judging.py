@@ -1,7 +1,7 @@
 """Jobs judged one after another within one transaction, and what follows from them written together."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
@@ -15,7 +15,7 @@ from schemas.event import InboundEvent
 from schemas.json_codec import dump_json
 from schemas.outcomes import EncodedOutcome, Origin, OutcomeType, cause_of, encode_outcome
 from schemas.transactions import charge_id
-from storage import inbox, ledger, outbox
+from storage import inbox, judgements
 from storage.inbox import InboxState, NewInboxRow, WaitReason
 from storage.ledger import LedgerEntry
 from storage.organizations import OrgState
@@ -97,20 +97,21 @@ class Judge:
         )
         return decision.state
 
-    async def write(self, tx: AsyncConnection) -> Counter[OutcomeType]:
+    async def write(self, tx: AsyncConnection, states: Collection[OrgState] = ()) -> Counter[OutcomeType]:
         """Write what was gathered: entries, refused jobs, outcomes; return how many outcomes of each type.
 
         More may be gathered meanwhile, for the next call, which must not come before this one has ended.
+
+        Args:
+            tx: The transaction that holds their organizations.
+            states: Organizations to be saved with them.
         """
         entries, self._entries = self._entries, []
         refused, self._refused = self._refused, []
         outcomes, self._outcomes = self._outcomes, []
-        if entries:
-            await ledger.append(tx, entries)
         if refused:
             await inbox.add(tx, refused)
-        if outcomes:
-            await outbox.append_outcomes(tx, outcomes)
+        await judgements.write(tx, entries=entries, outcomes=outcomes, states=states)
         return Counter(outcome.type for outcome in outcomes)
 
 

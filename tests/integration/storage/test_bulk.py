@@ -96,9 +96,10 @@ async def test_among_finds_what_is_named_and_nothing_else(
 @pytest.mark.parametrize(
     ("name", "values", "form"),
     [
-        ("name", ["a", "a"], Form.SAME),
-        ("seen_at", [NOON, NOON], Form.SAME),
-        ("name", [None, None], Form.SAME),
+        ("name", ["a"] * 50, Form.SAME),
+        ("seen_at", [NOON] * 50, Form.SAME),
+        ("name", [None] * 50, Form.SAME),
+        ("name", ["a"] * 49, Form.JOINED),
         ("name", ["a", "b", None], Form.JOINED),
         ("count", [1, 2], Form.JOINED),
         ("id", [UUID(int=1), UUID(int=2)], Form.JOINED),

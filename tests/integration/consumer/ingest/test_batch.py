@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +16,7 @@ from consumer.ingest.drain import drain_organization
 from schemas.decode import Rejected, decode
 from schemas.outcomes import OutcomeType
 from schemas.transactions import charge_id
-from storage import ledger, outbox, outcomes
+from storage import judgements, ledger, outbox, outcomes
 from storage.database import Database
 from storage.organizations import OrgStatus
 from tests.integration.consumer.ingest.events import (
@@ -399,19 +398,19 @@ async def test_a_write_of_a_part_that_fails_leaves_nothing_of_the_batch(
     await activate(database, org="acme", credits_=10_000)
     monkeypatch.setattr(batch, "JUDGED_PER_TURN", 50)
     monkeypatch.setattr(batch, "WRITE_AT", 50)
-    append, calls = ledger.append, 0
+    write, calls = judgements.write, 0
 
-    async def failing(tx: AsyncConnection, entries: Sequence[ledger.LedgerEntry]) -> None:
+    async def failing(tx: AsyncConnection, **judged: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == at:
             raise ZeroDivisionError
-        await append(tx, entries)
+        await write(tx, **judged)
 
-    monkeypatch.setattr(ledger, "append", failing)
+    monkeypatch.setattr(judgements, "write", failing)
     with pytest.raises(ZeroDivisionError):
         await ingest(database, *(job(f"j{n}") for n in range(130)))
-    monkeypatch.setattr(ledger, "append", append)
+    monkeypatch.setattr(judgements, "write", write)
 
     assert await outcomes_of(database) == []
     assert (await state_of(database, "acme")).charges == 0
