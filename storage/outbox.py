@@ -205,7 +205,24 @@ async def pending(
 
 @lru_cache(maxsize=256)
 def _pending(shards: tuple[int, ...]) -> Select[Any]:
-    # A range of the index for each part, merged: one range over all would walk the parts of other relays.
+    head = (_first_of_all() if len(shards) == SHARDS else _first_of_each(shards)).subquery()
+    of_outcome = (outcomes.c.outcome_seq == head.c.ref) & (head.c.stream != Stream.DEAD_LETTER)
+    return (
+        select(head.c.outbox_id, head.c.stream, head.c.org_id, head.c.ref, outcomes.c.value)
+        .select_from(head.outerjoin(outcomes, of_outcome))
+        .order_by(head.c.outbox_id)
+    )
+
+
+def _first_of_all() -> Select[Any]:
+    """A relay that has every part reads the table's own order."""
+    beyond = outbox.c.outbox_id > bindparam("after", type_=Integer())
+    first = select(outbox).where(beyond).order_by(outbox.c.outbox_id)
+    return first.limit(bindparam("limit", type_=Integer()))
+
+
+def _first_of_each(shards: tuple[int, ...]) -> Select[Any]:
+    """A range of the index for each part, merged: one range over all would walk the parts of other relays."""
     parts = [
         select(
             select(outbox)
@@ -217,13 +234,7 @@ def _pending(shards: tuple[int, ...]) -> Select[Any]:
         for shard in shards
     ]
     merged = union_all(*parts).subquery()
-    head = select(merged).order_by(merged.c.outbox_id).limit(bindparam("limit", type_=Integer())).subquery()
-    of_outcome = (outcomes.c.outcome_seq == head.c.ref) & (head.c.stream != Stream.DEAD_LETTER)
-    return (
-        select(head.c.outbox_id, head.c.stream, head.c.org_id, head.c.ref, outcomes.c.value)
-        .select_from(head.outerjoin(outcomes, of_outcome))
-        .order_by(head.c.outbox_id)
-    )
+    return select(merged).order_by(merged.c.outbox_id).limit(bindparam("limit", type_=Integer()))
 
 
 async def _letters(tx: AsyncConnection, numbers: Sequence[int]) -> dict[int, DeadLetter]:

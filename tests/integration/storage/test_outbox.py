@@ -197,8 +197,11 @@ async def test_pending_reads_a_range_of_the_index_for_each_part(database: Databa
         await tx.execute(text("ANALYZE"))
     async with database.reading() as tx:
         plan = await explain(tx, lambda: outbox.pending(tx, [1, 4], limit=50))
+        plan_of_all = await explain(tx, lambda: outbox.pending(tx, ALL, limit=50))
     assert "Seq Scan on outbox" not in plan
     assert plan.count("ix_outbox_shard") == 2
+    assert "Seq Scan on outbox" not in plan_of_all
+    assert plan_of_all.count("pk_outbox") == 1
 
 
 # -- dead letters --
