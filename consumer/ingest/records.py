@@ -11,7 +11,7 @@ from schemas.dead_letters import DeadLetterReason
 from schemas.decode import IncomingRecord, PassedOver, Rejected, decode
 from schemas.event import InboundEvent
 
-EVENTS_PER_TURN = 50
+EVENTS_PER_TURN = 20
 """After how many decoded events the event loop gets its turn."""
 BYTES_AS_ONE_EVENT = 4096
 """So many bytes of a value count as one more event: numbers without end take a microsecond a byte."""
@@ -50,7 +50,7 @@ def incoming(record: ConsumerRecord) -> IncomingRecord:
 async def decode_all(
     partition: TopicPartition, records: Sequence[ConsumerRecord], *, max_bytes: int
 ) -> list[Decoded]:
-    """Decode the records of one partition in order, giving way every 50 of them, or fewer large ones."""
+    """Decode the records of one partition in order, giving way every 20 of them, or fewer large ones."""
     decoded = []
     since_turn = 0
     for raw in records:

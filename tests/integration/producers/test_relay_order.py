@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import pytest
-from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError, UnknownError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.testing import capture_logs
 
+from producers.connection import KafkaUnreachable
 from producers.delivery import Delivered
 from producers.kafka_client import describe_error, partition_of
 from producers.relay import Relay
-from producers.relay_plan import Batch, Lane
+from producers.relay_plan import TRIES_OF_UNKNOWN, Batch, Lane
 from schemas.outcomes import Stream
 from storage import outbox
 from storage.database import Database
@@ -38,6 +39,7 @@ class Broker:
         self.fault = fault
         self.absent: set[str] = set()
         self.too_large = 10**9
+        self.error: KafkaError = KafkaConnectionError()
         self.log: list[tuple[Lane, PendingRecord]] = []
         self.told = asyncio.Event()  # what was sent and not answered is answered
         self.in_flight: dict[Lane, int] = {}
@@ -96,7 +98,7 @@ class Hand:
                 broker.log += [(batch.lane, record) for record in batch.records]
             if too_large or fault in {"before", "after"}:
                 self.spent = True
-                error = MessageSizeTooLargeError() if too_large else KafkaConnectionError()
+                error = MessageSizeTooLargeError() if too_large else broker.error
                 return Delivered(batch.lane, batches[:index], batch, error)
         return Delivered(batches[0].lane, batches)
 
@@ -521,3 +523,148 @@ async def test_guarantee_3_first_appearances_stand_in_the_order_decided_whatever
     assert len(
         {(record.outbox_id, record.key, record.value, record.headers) for _, record in broker.log}
     ) == (sum(map(len, decided.values()))), "a repeat is byte-identical"
+
+
+async def test_guarantee_3_no_page_overtakes_the_one_before_it_however_soon_its_lane_is_open_again(
+    database: Database,
+) -> None:
+    broker = Broker(
+        lambda batch: "before" if batch.records[0].outbox_id == everything[0] and broken else None
+    )
+    clock = Clock()
+    relay = relay_on(database, broker, clock, page_rows=3)
+    await decide(database, [outcome(A, number) for number in range(5)])
+    everything = await ids(database)
+    broken = True
+    read = relay._read
+    pages: list[tuple[int, int]] = []
+
+    async def read_later(after: int) -> list[PendingRecord]:
+        clock.now += 10.0
+        page = await read(after)
+        pages.append((after, len(page)))
+        return page
+
+    relay._read = read_later  # type: ignore[method-assign]
+    await relay._pass()
+    assert pages == [(0, 3), (everything[2], 2)]
+    assert broker.sent() == [], "what is on the second page waits for the first"
+
+    broken = False
+    await passes(relay)
+    assert broker.sent() == everything
+
+
+async def test_a_page_behind_what_was_just_sent_is_read_from_its_beginning(database: Database) -> None:
+    """Rows that are gone are deleted with the next look, which begins anew."""
+    broker = Broker()
+    relay = relay_on(database, broker, Clock(), page_rows=2)
+    await decide(database, [outcome(A, number) for number in range(5)])
+    sizes: list[int] = []
+    read = relay._read
+
+    async def noted(after: int) -> list[PendingRecord]:
+        page = await read(after)
+        sizes.append(len(page))
+        return page
+
+    relay._read = noted  # type: ignore[method-assign]
+    await passes(relay)
+    assert sizes == [2, 2, 1, 0]
+
+
+async def test_a_broker_that_is_away_is_told_until_it_is_back(database: Database) -> None:
+    away = True
+    broker = Broker()
+    relay = relay_on(database, broker, Clock())
+    await decide(database, [outcome(A, 0)])
+
+    async def ready() -> None:
+        if away:
+            raise KafkaUnreachable("no broker answers")
+
+    relay._delivery.ready = ready  # type: ignore[method-assign]
+    assert not await relay._try_pass()
+    assert relay.status().troubles == ("no broker answers",)
+    away = False
+    assert await relay._try_pass()
+    assert (len(broker.log), relay.status().troubles) == (1, ())
+
+
+async def test_a_topics_trouble_is_told_and_ends_with_its_next_delivery(database: Database) -> None:
+    failing = {Stream.CREDITS, Stream.DEAD_LETTER}
+    broker = Broker(lambda batch: "before" if batch.lane.stream in failing else None)
+    clock = Clock()
+    relay = relay_on(database, broker, clock)
+    await decide(database, [outcome(A, 0)])
+    async with database.transaction() as tx:
+        await outbox.append_dead_letters(tx, [letter(1)])
+
+    await passes(relay)
+    why = describe_error(KafkaConnectionError())
+    assert set(relay.status().troubles) == {f"topic credits: {why}", f"topic dead_letter: {why}"}
+
+    failing.remove(Stream.CREDITS)
+    clock.now += 1.0
+    await passes(relay)
+    assert relay.status().troubles == (f"topic dead_letter: {why}",)
+
+
+async def test_what_another_relay_has_published_is_no_trouble_of_ours(database: Database) -> None:
+    broker = Broker(lambda _batch: "before")
+    relay = relay_on(database, broker, Clock())
+    await decide(database, [outcome(A, 0)])
+    await passes(relay)
+    assert relay.status().troubles != ()
+
+    async with database.transaction() as tx:
+        await tx.execute(outbox_table.delete())
+    await passes(relay)
+    assert relay.status().troubles == ()
+
+
+async def test_a_lane_that_came_on_is_looked_at_again_at_once(database: Database) -> None:
+    broker = Broker(lambda batch: "before" if batch.records[0].outbox_id == everything[1] else None)
+    relay = relay_on(database, broker, Clock())
+    relay._state(lane(A)).batch_bytes = 1
+    await decide(database, [outcome(A, 0), outcome(A, 1)])
+    everything = await ids(database)
+
+    assert await relay._pass(), "the first of its batches was taken"
+    assert not await relay._pass()
+    assert broker.sent() == everything[:1]
+
+
+async def test_a_record_without_a_key_is_refused_for_good_after_so_many_refusals_without_a_name(
+    database: Database,
+) -> None:
+    broker = Broker(lambda _batch: "before")
+    broker.error = UnknownError()
+    failed: list[tuple[Stream, int]] = []
+    refused: list[Stream] = []
+    clock = Clock()
+    relay = relay_on(
+        database, broker, clock, on_failed=lambda *told: failed.append(told), on_refused=refused.append
+    )
+    async with database.transaction() as tx:
+        await outbox.append_dead_letters(tx, [letter(1, key=None, value=None)])
+
+    while not refused:
+        await passes(relay)
+        clock.now += 3600.0
+    assert len(failed) == TRIES_OF_UNKNOWN
+    assert refused == [Stream.DEAD_LETTER]
+
+
+async def test_a_dead_letter_that_goes_without_its_headers_is_forgotten_too(database: Database) -> None:
+    broker = Broker()
+    relay = relay_on(database, broker, Clock())
+    async with database.transaction() as tx:
+        await outbox.append_dead_letters(tx, [letter(1)])
+    [number] = await ids(database)
+    of = Lane(Stream.DEAD_LETTER, "dead_letter", partition_of(b"k", PARTITIONS))
+    relay._state(of).omit_rest.add(number)
+
+    await passes(relay)
+    assert [record.headers[-1][0] for _, record in broker.log] == ["qm-headers-omitted"]
+    assert not relay._state(of).omit_rest

@@ -17,7 +17,7 @@ from storage.ledger import EntryKind, LedgerEntry, Verification
 from storage.organizations import OrgState
 from storage.tables import ledger_entries
 from storage.tables import organizations as organizations_table
-from tests.integration.storage.rows import NOON, booked, entry, first_column
+from tests.integration.storage.rows import NOON, after, booked, entry, first_column
 
 Statements = Callable[[AsyncConnection], AbstractContextManager[list[str]]]
 
@@ -131,6 +131,29 @@ async def test_entries_are_booked_in_the_order_of_their_ids(tx: AsyncConnection,
 
     [ids] = booked_
     assert ids == sorted(charge_id(state.org_id, "job").hex for state in states)
+
+
+async def test_what_was_charged_at_a_moment_is_told_by_organization_the_largest_sum_first(
+    database: Database,
+) -> None:
+    moments = {"a": (NOON, NOON), "b": (NOON, NOON), "c": (NOON, NOON, NOON), "d": (after(1),)}
+    async with database.transaction() as tx:
+        for org_id, at in moments.items():
+            [state] = (await organizations.lock(tx, [org_id])).values()
+            grant = entry(state, 10)._replace(created_at=NOON)
+            charges = [
+                entry(
+                    OrgState(org_id, balance=10 - number, charges=number, entries=number + 1),
+                    -1,
+                    job_id=f"job-{number}",
+                )._replace(created_at=moment)
+                for number, moment in enumerate(at)
+            ]
+            await ledger.append(tx, [grant, *charges])
+    async with database.reading() as tx:
+        assert list((await ledger.charged_at(tx, NOON)).items()) == [("c", 3), ("a", 2), ("b", 2)]
+        assert await ledger.charged_at(tx, after(1)) == {"d": 1}
+        assert await ledger.charged_at(tx, after(2)) == {}
 
 
 async def test_which_jobs_are_charged(database: Database) -> None:

@@ -217,6 +217,7 @@ async def test_a_record_is_dead_lettered_once(database: Database) -> None:
         listed = await dead_letters.page(tx, Wanted())
     assert (first, again) == ([True, True, False], [False, True])
     assert len(records) == 3
+    assert {record.org_id for record in records} == {""}
     assert {one.error for one in listed} == {"not UTF-8"}
     assert await _empty(database, []) == []
 

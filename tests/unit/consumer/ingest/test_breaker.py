@@ -124,3 +124,17 @@ def test_it_opens_exactly_where_a_plain_count_of_the_last_200_says(records: list
         assert one.observe(bad=bad, now=0.0) == (sum(last) >= limit)
         if one.is_open:
             return
+
+
+@given(st.lists(st.one_of(st.booleans(), st.integers(0, 2 * WINDOW)), max_size=20), st.integers(1, WINDOW))
+def test_many_good_records_at_once_are_as_many_one_by_one(observed: list[bool | int], limit: int) -> None:
+    at_once, one_by_one = breaker(bad_limit=limit), breaker(bad_limit=limit)
+    for what in [*observed, *([True] * limit)]:
+        if isinstance(what, bool):
+            assert at_once.observe(bad=what, now=0.0) == one_by_one.observe(bad=what, now=0.0)
+            if at_once.is_open:
+                return
+        else:
+            at_once.observe_good(what)
+            for _ in range(what):
+                one_by_one.observe(bad=False, now=0.0)
