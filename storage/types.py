@@ -1,6 +1,7 @@
 """Column types that read the same on SQLite and PostgreSQL."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import BigInteger, DateTime, Integer, Text
@@ -15,6 +16,7 @@ BY_CODE_POINT = Text().with_variant(Text(collation="C"), "postgresql")
 ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 
 
+@lru_cache(maxsize=256)  # the rows of a batch bear one moment
 def datetime_to_text(moment: datetime) -> str:
     """The form kept on SQLite: UTC, of one width, so that text sorts as time does."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

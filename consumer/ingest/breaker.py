@@ -4,7 +4,6 @@ One value object a topic, driven by what is seen; it knows no Kafka and no clock
 """
 
 from collections import deque
-from itertools import repeat
 
 WINDOW = 200
 """How many of a topic's latest records are looked at."""
@@ -55,9 +54,7 @@ class Breaker:
         """Take note of `count` good records in a row; for a breaker that is closed."""
         for _ in range(min(count, WINDOW)):
             if not self._bad:
-                # Nothing that leaves the window changes a count of none.
-                self._recent.extend(repeat(False, min(count, WINDOW)))
-                return
+                return  # they leave the window before whatever is bad comes into it, noted or not
             self.observe(bad=False, now=0.0)
 
     def trial_due(self, now: float) -> bool:

@@ -36,10 +36,11 @@ TARGETS: Final = (
     ),
     Target(
         "ledger",
-        ("storage/ledger.py", "storage/organizations.py"),
+        ("storage/ledger.py", "storage/organizations.py", "storage/judgements.py"),
         (
             f"{_STORAGE}/test_ledger.py",
             f"{_STORAGE}/test_organizations.py",
+            f"{_STORAGE}/test_judgements.py",
             f"{_STORAGE}/test_looking.py",
         ),
     ),
@@ -60,15 +61,25 @@ TARGETS: Final = (
                 *("fingerprint", "canonical", "canonical_by_definition", "_plain", "_canonical_decimal"),
                 *("outcome_id", "encode_outcome"),
                 *("register", "lookup"),
-                *("insert_new", "insert_rows", "among", "columns_of", "_given", "_joined"),
-                *("given_sql", "_pg_expression", "_pg_insert"),
+                *(
+                    "insert_new",
+                    "insert_rows",
+                    "among",
+                    "wanted",
+                    "is_wanted",
+                    "columns_of",
+                    "_given",
+                    "_joined",
+                ),
+                *("_given", "_joined", "given_sql", "_pg_expression"),
+                *("_pg_insert", "inserting", "write", "_together"),
             )
         ),
     ),
     Target(
         "ingest",
         ("consumer/ingest/judging.py", "consumer/ingest/batch.py", "consumer/ingest/drain.py"),
-        ("tests/unit/consumer/ingest/test_batch.py", _INGEST),
+        ("tests/unit/consumer/ingest/test_batch.py", "tests/unit/consumer/ingest/test_judging.py", _INGEST),
     ),
     Target(
         "breaker",

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.dead_letters import DeadLetterReason, dead_letter_headers
@@ -17,6 +17,7 @@ from storage import dead_letters, organizations, outbox, outcomes
 from storage.database import Database
 from storage.dead_letters import Wanted
 from storage.outbox import SHARDS, shard_of
+from storage.tables import outbox as outbox_table
 from tests.integration.storage.rows import NOON, after, first_column, letter, outcome
 
 Statements = Callable[[AsyncConnection], AbstractContextManager[list[str]]]
@@ -205,6 +206,24 @@ async def test_pending_reads_a_range_of_the_index_for_each_part(database: Databa
 
 
 # -- dead letters --
+
+
+async def test_an_emptied_outbox_holds_nothing(database: Database) -> None:
+    async with database.transaction() as tx:
+        await outbox.append_outcomes(tx, [outcome()])
+        await outbox.append_dead_letters(tx, [letter(1)])
+    await database.run(outbox.empty)
+    async with database.reading() as tx:
+        assert await outbox.count_pending(tx) == 0
+        assert await dead_letters.page(tx, Wanted()) == []
+        assert await outcomes.page(tx) == []
+
+
+async def test_a_dead_letter_stands_under_no_organization(database: Database) -> None:
+    async with database.transaction() as tx:
+        await outbox.append_dead_letters(tx, [letter(1)])
+    async with database.reading() as tx:
+        assert (await tx.scalars(select(outbox_table.c.org_id))).all() == [""]
 
 
 async def test_a_record_is_dead_lettered_once(database: Database) -> None:

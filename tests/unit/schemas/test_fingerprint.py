@@ -34,6 +34,13 @@ def of(text: str) -> bytes:
     return fingerprint("job.completed", read(text))
 
 
+@pytest.mark.parametrize(
+    ("spelled", "as_kept"), [("0.05", "5e-2"), ("-0.0050", "-5e-3"), ("120.5", "1205e-1"), ("1e-9", "1e-9")]
+)
+def test_a_fraction_is_its_significant_digits_and_a_power_of_ten(spelled: str, as_kept: str) -> None:
+    assert f'"{as_kept}"'.encode() in canonical("t", read(f'{{"a": {spelled}}}'))
+
+
 def test_bears_the_version_of_its_algorithm() -> None:
     assert of("{}")[:1] == b"\x01"
     assert len(of("{}")) == 33
