@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy import BindParameter, bindparam, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningInsert
@@ -54,13 +54,8 @@ def _acquire(*, on_postgresql: bool) -> ReturningInsert[Any]:
 
 async def renew(tx: AsyncConnection, scope: str, token: UUID, ttl: timedelta, now: datetime) -> bool:
     """Prolong a lease to `ttl` from now; False where it is lost, also where it ran out and nobody took it."""
-    query = (
-        update(leases)
-        .where(leases.c.scope == scope, leases.c.token == token, leases.c.expires_at > now)
-        .values(expires_at=now + ttl)
-        .returning(leases.c.scope)
-    )
-    return await tx.scalar(query) is not None
+    given = {"wanted": scope, "by": token, "now": now, "until": now + ttl}
+    return await tx.scalar(_RENEW, given) is not None
 
 
 async def hold(tx: AsyncConnection, scope: str, token: UUID, now: datetime) -> None:
@@ -69,19 +64,32 @@ async def hold(tx: AsyncConnection, scope: str, token: UUID, now: datetime) -> N
     Raises:
         LeaseLost: It ran out, or another token has it.
     """
-    query = select(leases.c.token, leases.c.expires_at).where(leases.c.scope == scope).with_for_update()
-    held = (await tx.execute(query)).one_or_none()
+    held = (await tx.execute(_HOLD, {"wanted": scope})).one_or_none()
     if held is None or held.token != token or held.expires_at <= now:
         raise LeaseLost(scope)
 
 
 async def release(tx: AsyncConnection, scope: str, token: UUID, now: datetime) -> None:
     """Give a lease back, noting when it was served; nothing happens where it is lost."""
-    await tx.execute(
-        update(leases)
-        .where(leases.c.scope == scope, leases.c.token == token)
-        .values(token=None, expires_at=now, served_at=now)
-    )
+    await tx.execute(_RELEASE, {"wanted": scope, "by": token, "now": now})
+
+
+#: Built once: each is part of every provisioning's every step.
+_SCOPE: BindParameter[str] = bindparam("wanted")
+_BY = bindparam("by", type_=leases.c.token.type)
+_NOW = bindparam("now", type_=leases.c.expires_at.type)
+_HOLD = select(leases.c.token, leases.c.expires_at).where(leases.c.scope == _SCOPE).with_for_update()
+_RENEW = (
+    update(leases)
+    .where(leases.c.scope == _SCOPE, leases.c.token == _BY, leases.c.expires_at > _NOW)
+    .values(expires_at=bindparam("until", type_=leases.c.expires_at.type))
+    .returning(leases.c.scope)
+)
+_RELEASE = (
+    update(leases)
+    .where(leases.c.scope == _SCOPE, leases.c.token == _BY)
+    .values(token=None, expires_at=_NOW, served_at=_NOW)
+)
 
 
 async def release_all(tx: AsyncConnection, tokens: Iterable[UUID], now: datetime | None = None) -> None:

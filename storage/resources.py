@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, or_, select
+from sqlalchemy import ColumnElement, Insert, Select, and_, bindparam, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -66,25 +66,36 @@ _COLUMNS = tuple(field.name for field in fields(Resource))
 _table = litellm_resources.c
 _query = select(*(_table[name] for name in _COLUMNS))
 _KEY = ("org_id", "kind", "resource_id")
+_ONE = _query.where(
+    _table.org_id == bindparam("org"),
+    _table.kind == bindparam("of_kind", type_=_table.kind.type),
+    _table.resource_id == bindparam("named"),
+)
 
 
 async def get(tx: AsyncConnection, org_id: str, kind: ResourceKind, resource_id: str) -> Resource | None:
     """One resource, as last written down."""
-    found = await _read(tx, _query.where(_is(org_id, kind, resource_id)))
+    given = {"org": org_id, "of_kind": kind, "named": resource_id}
+    found = [_resource(row) for row in await tx.execute(_ONE, given)]
     return found[0] if found else None
 
 
 async def save(tx: AsyncConnection, resources: Iterable[Resource]) -> None:
     """Write these down as they are, whatever stood before."""
+    query = _saving(on_postgresql=on_postgresql(tx))
     for resource in sorted(resources, key=lambda one: (one.org_id, one.kind, one.resource_id)):
-        insert = (postgresql if on_postgresql(tx) else sqlite).insert(litellm_resources)
-        values = dict(zip(_COLUMNS, astuple(resource), strict=True))
-        changed = {name: value for name, value in values.items() if name not in _KEY}
-        await tx.execute(
-            insert.values(**values).on_conflict_do_update(
-                index_elements=[_table[name] for name in _KEY], set_=changed
-            )
-        )
+        await tx.execute(query, dict(zip(_COLUMNS, astuple(resource), strict=True)))
+
+
+@lru_cache(maxsize=2)
+def _saving(*, on_postgresql: bool) -> Insert:
+    insert = (postgresql if on_postgresql else sqlite).insert(litellm_resources)
+    given = insert.values({name: bindparam(name, type_=_table[name].type) for name in _COLUMNS})
+    saving: Insert = given.on_conflict_do_update(
+        index_elements=[_table[name] for name in _KEY],
+        set_={name: given.excluded[name] for name in _COLUMNS if name not in _KEY},
+    )
+    return saving
 
 
 async def forget(tx: AsyncConnection, resource: Resource) -> None:

@@ -50,6 +50,7 @@ class Claim:
         self._clock = clock
         self._monotonic = monotonic
         self._ends_at = taken_at + policy.lease_ttl.total_seconds()
+        self._given_back = False
 
     @property
     def _scopes(self) -> list[str]:
@@ -107,12 +108,21 @@ class Claim:
         """Forget the e-mail, once the transaction that gave it back has committed."""
         self._email_scope = None
 
+    async def give_back_within(self, tx: AsyncConnection, now: datetime) -> None:
+        """Let others have the organization once this transaction has committed; it has had its turn."""
+        for scope in self._scopes:
+            await leases.release(tx, scope, self.token, now)
+
+    def given_back(self) -> None:
+        """Note that the transaction which gave everything back has committed."""
+        self._given_back = True
+
     async def give_back(self) -> None:
-        """Let others have the organization; it has had its turn."""
+        """Let others have the organization, unless they may have it already."""
 
         async def work(tx: AsyncConnection) -> None:
-            now = await self._clock(tx)
-            for scope in self._scopes:
-                await leases.release(tx, scope, self.token, now)
+            await self.give_back_within(tx, await self._clock(tx))
 
-        await self._database.run(work)
+        if not self._given_back:
+            await self._database.run(work)
+            self._given_back = True

@@ -31,7 +31,7 @@ _EMAIL_PAUSE: Final = timedelta(seconds=0.5)
 
 
 async def next_todo(context: Context, claim: Claim, *, gate_open: bool) -> Todo | None:
-    """Take an organization's next due event in hand; None: nothing is due.
+    """Take an organization's next due event in hand; None: nothing is due, and the claim is given back.
 
     A try is written down before it begins, with all that it may make.
 
@@ -51,6 +51,7 @@ async def next_todo(context: Context, claim: Claim, *, gate_open: bool) -> Todo 
             moment.tx, claim.org_id, now, 1, gate_open=gate_open, tried_before=tried_before
         )
         if not due:
+            await claim.give_back_within(moment.tx, now)
             return None
         row = due[0]
         planner = _Planner(moment, claim, row, gate_open=gate_open)
@@ -60,7 +61,10 @@ async def next_todo(context: Context, claim: Claim, *, gate_open: bool) -> Todo 
             return await planner.organization()
         return await planner.user()
 
-    return await context.transaction(claim, work)
+    todo = await context.transaction(claim, work)
+    if todo is None:
+        claim.given_back()
+    return todo
 
 
 class _Planner:

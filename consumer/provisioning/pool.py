@@ -241,16 +241,20 @@ class Provisioner:
         return await self._claim(due)
 
     async def _claim(self, find: Callable[[AsyncConnection], Awaitable[list[str]]]) -> list[Claim]:
-        """Take those organizations that nobody holds."""
+        """Take those organizations that nobody holds.
+
+        One that another instance has served since the look has nothing due; whoever takes it finds that out.
+        """
         taken_at = self._monotonic()
         async with self._database.looking() as tx:  # most looks find nothing, and need no write
-            if not await find(tx):
-                return []
+            found = sorted(await find(tx))
+        if not found:
+            return []
 
         async def take(tx: AsyncConnection) -> list[tuple[str, UUID]]:
             taken = []
             now = await self._clock(tx)
-            for org_id in sorted(await find(tx)):
+            for org_id in found:
                 token = self._new_token()
                 scope = leases.org_scope(org_id)
                 if await leases.acquire(tx, scope, ttl=self._policy.lease_ttl, token=token, now=now):

@@ -183,25 +183,25 @@ async def live_until(world: World, fuse: Fuse, *, seconds: float = 0, step: floa
         return True
 
 
-@pytest.mark.parametrize("at", range(1, 20))
+@pytest.mark.parametrize("at", range(1, 18))
 async def test_an_organization_survives_a_kill(world: World, at: int) -> None:
     cause = org_event()
     await world.take(cause)
     killed = await live_until(world, Fuse(at))
-    assert killed == (at <= 18)
+    assert killed == (at <= 16)
     await world.run_for(120)
     await check_organization(world, cause)
     assert {one.state.value for one in await world.resources()} == {"in_use"}
 
 
 @pytest.mark.parametrize("kind", USER_CALLS)
-@pytest.mark.parametrize("at", range(1, 18))
+@pytest.mark.parametrize("at", range(1, 16))
 async def test_a_user_survives_a_kill(world: World, kind: str, at: int) -> None:
     await world.take(org_created())
     await world.settle()
     cause = user_event(kind)
     await world.take(cause)
-    assert await live_until(world, Fuse(at)) == (at <= 16)
+    assert await live_until(world, Fuse(at)) == (at <= 14)
     await world.run_for(120)
     await check_user(world, cause)
 
