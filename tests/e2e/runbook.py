@@ -31,7 +31,7 @@ _ALIKE: Final = (
     (re.compile(r"-{3,}|\s+"), " "),
 )
 """What differs from run to run, and means the same."""
-_PROGRESS: Final = re.compile(r"\w+: [\d,]+ of [\d,]+ \w+, [\d,]+/s\b")
+_PROGRESS: Final = re.compile(r"\w+: [\d,]+ (?:of [\d,]+ )?\w+, [\d,]+/s\b")
 """Said where a command takes longer than a few seconds, which is the machine's doing."""
 
 
