@@ -54,6 +54,7 @@ TARGETS: Final = (
             f"{_STORAGE}/test_organizations.py",
             f"{_STORAGE}/test_ledger.py",
             f"{_STORAGE}/test_outbox.py",
+            f"{_STORAGE}/test_judgements.py",
             f"{_STORAGE}/test_bulk.py",
         ),
         only=frozenset(
