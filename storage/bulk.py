@@ -107,8 +107,8 @@ async def insert_new(
         return set()
     if on_postgresql(tx):
         given = columns_of(_columns(table, columns), zip(*rows, strict=True))
-        statement = text(_pg_insert(table, columns, given.forms, returning_new=key))
-        result = await tx.execute(statement, given.parameters)
+        inserted = _pg_insert(table, columns, given.forms, returning_new=key)
+        result = await tx.execute(_together((((), inserted),)), given.parameters)
         return set(result.scalars())
     # The writer is alone from its first moment, so what a look shows still stands at the insert.
     unique = table.c[key]

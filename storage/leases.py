@@ -26,6 +26,13 @@ class LeaseLost(Exception):  # noqa: N818 (says what is so)
     """The lease ran out or another one holds it: drop what was done under it."""
 
 
+#: What the queries are given.
+_SCOPE: BindParameter[str] = bindparam("wanted")
+_BY = bindparam("by", type_=leases.c.token.type)
+_NOW = bindparam("now", type_=leases.c.expires_at.type)
+_UNTIL = bindparam("until", type_=leases.c.expires_at.type)
+
+
 def org_scope(org_id: str) -> str:
     """The scope of the work on one organization."""
     return f"org:{org_id}"
@@ -40,13 +47,11 @@ async def acquire(tx: AsyncConnection, scope: str, *, ttl: timedelta, token: UUI
 @lru_cache(maxsize=2)
 def _acquire(*, on_postgresql: bool) -> ReturningInsert[Any]:
     insert = (postgresql if on_postgresql else sqlite).insert(leases)
-    by = bindparam("by", type_=leases.c.token.type)
-    taken = {"token": by, "expires_at": bindparam("until", type_=leases.c.expires_at.type)}
-    now = bindparam("now", type_=leases.c.expires_at.type)
-    query = insert.values(scope=bindparam("wanted"), **taken).on_conflict_do_update(
+    taken = {"token": _BY, "expires_at": _UNTIL}
+    query = insert.values(scope=_SCOPE, **taken).on_conflict_do_update(
         index_elements=[leases.c.scope],
         set_=taken,
-        where=or_(leases.c.expires_at <= now, leases.c.token == by, leases.c.token.is_(None)),
+        where=or_(leases.c.expires_at <= _NOW, leases.c.token == _BY, leases.c.token.is_(None)),
     )
     kept: ReturningInsert[Any] = query.returning(leases.c.scope)
     return kept
@@ -75,14 +80,11 @@ async def release(tx: AsyncConnection, scope: str, token: UUID, now: datetime) -
 
 
 #: Built once: each is part of every provisioning's every step.
-_SCOPE: BindParameter[str] = bindparam("wanted")
-_BY = bindparam("by", type_=leases.c.token.type)
-_NOW = bindparam("now", type_=leases.c.expires_at.type)
 _HOLD = select(leases.c.token, leases.c.expires_at).where(leases.c.scope == _SCOPE).with_for_update()
 _RENEW = (
     update(leases)
     .where(leases.c.scope == _SCOPE, leases.c.token == _BY, leases.c.expires_at > _NOW)
-    .values(expires_at=bindparam("until", type_=leases.c.expires_at.type))
+    .values(expires_at=_UNTIL)
     .returning(leases.c.scope)
 )
 _RELEASE = (

@@ -14,6 +14,7 @@ from zlib import crc32
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Integer,
     Select,
     bindparam,
@@ -205,7 +206,7 @@ async def pending(
 
 @lru_cache(maxsize=256)
 def _pending(shards: tuple[int, ...]) -> Select[Any]:
-    head = (_first_of_all() if len(shards) == SHARDS else _first_of_each(shards)).subquery()
+    head = (_first() if len(shards) == SHARDS else _first_of_each(shards)).subquery()
     of_outcome = (outcomes.c.outcome_seq == head.c.ref) & (head.c.stream != Stream.DEAD_LETTER)
     return (
         select(head.c.outbox_id, head.c.stream, head.c.org_id, head.c.ref, outcomes.c.value)
@@ -214,25 +215,16 @@ def _pending(shards: tuple[int, ...]) -> Select[Any]:
     )
 
 
-def _first_of_all() -> Select[Any]:
-    """A relay that has every part reads the table's own order."""
+def _first(*of: ColumnElement[bool]) -> Select[Any]:
+    """The first places that meet every condition; without any, as a relay with every part reads them."""
     beyond = outbox.c.outbox_id > bindparam("after", type_=Integer())
-    first = select(outbox).where(beyond).order_by(outbox.c.outbox_id)
+    first = select(outbox).where(*of, beyond).order_by(outbox.c.outbox_id)
     return first.limit(bindparam("limit", type_=Integer()))
 
 
 def _first_of_each(shards: tuple[int, ...]) -> Select[Any]:
     """A range of the index for each part, merged: one range over all would walk the parts of other relays."""
-    parts = [
-        select(
-            select(outbox)
-            .where(outbox.c.shard == shard, outbox.c.outbox_id > bindparam("after", type_=Integer()))
-            .order_by(outbox.c.outbox_id)
-            .limit(bindparam("limit", type_=Integer()))
-            .subquery()
-        )
-        for shard in shards
-    ]
+    parts = [select(_first(outbox.c.shard == shard).subquery()) for shard in shards]
     merged = union_all(*parts).subquery()
     return select(merged).order_by(merged.c.outbox_id).limit(bindparam("limit", type_=Integer()))
 

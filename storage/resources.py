@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Insert, Select, and_, bindparam, delete, or_, select
+from sqlalchemy import Insert, Select, and_, bindparam, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -66,17 +66,15 @@ _COLUMNS = tuple(field.name for field in fields(Resource))
 _table = litellm_resources.c
 _query = select(*(_table[name] for name in _COLUMNS))
 _KEY = ("org_id", "kind", "resource_id")
-_ONE = _query.where(
-    _table.org_id == bindparam("org"),
-    _table.kind == bindparam("of_kind", type_=_table.kind.type),
-    _table.resource_id == bindparam("named"),
-)
+#: One resource, by its key.
+_IS = and_(*(_table[name] == bindparam(name, type_=_table[name].type) for name in _KEY))
+_ONE = _query.where(_IS)
+_FORGET = delete(litellm_resources).where(_IS)
 
 
 async def get(tx: AsyncConnection, org_id: str, kind: ResourceKind, resource_id: str) -> Resource | None:
     """One resource, as last written down."""
-    given = {"org": org_id, "of_kind": kind, "named": resource_id}
-    found = [_resource(row) for row in await tx.execute(_ONE, given)]
+    found = await _read(tx, _ONE, org_id=org_id, kind=kind, resource_id=resource_id)
     return found[0] if found else None
 
 
@@ -100,9 +98,7 @@ def _saving(*, on_postgresql: bool) -> Insert:
 
 async def forget(tx: AsyncConnection, resource: Resource) -> None:
     """Strike out a resource that surely was not made."""
-    await tx.execute(
-        delete(litellm_resources).where(_is(resource.org_id, resource.kind, resource.resource_id))
-    )
+    await tx.execute(_FORGET, {name: getattr(resource, name) for name in _KEY})
 
 
 async def intend(
@@ -165,7 +161,7 @@ async def removable_due(
     due = _removable(limit)
     if org_id is not None:
         due = due.where(_table.org_id == org_id)
-    return [_resource(row) for row in await tx.execute(due, {"now": now})]
+    return await _read(tx, due, now=now)
 
 
 @lru_cache(maxsize=8)  # asked every second, and mostly for nothing
@@ -185,12 +181,8 @@ async def _change(tx: AsyncConnection, resource: Resource) -> Resource:
     return resource
 
 
-def _is(org_id: str, kind: ResourceKind, resource_id: str) -> ColumnElement[bool]:
-    return and_(_table.org_id == org_id, _table.kind == kind, _table.resource_id == resource_id)
-
-
-async def _read(tx: AsyncConnection, query: Select[Any]) -> list[Resource]:
-    return [_resource(row) for row in await tx.execute(query)]
+async def _read(tx: AsyncConnection, query: Select[Any], **given: Any) -> list[Resource]:
+    return [_resource(row) for row in await tx.execute(query, given)]
 
 
 def _resource(row: Sequence[Any]) -> Resource:

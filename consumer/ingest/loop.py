@@ -167,7 +167,7 @@ class Ingest:
             log.warning(
                 "offset_out_of_range", topic=partition.topic, partition=partition.partition, reset="earliest"
             )
-        self._offsets.forget([partition])
+        self._offsets.forget(partition)
         try:
             await self._consumer.seek_to_beginning(partition)
         except IllegalStateError:

@@ -32,8 +32,7 @@ class OffsetsToCommit(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
     def fetched(self, records: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:
         """Note where reading began: there the group stood."""
         for partition, some in records.items():
-            if partition not in self._stood:
-                self._stood[partition] = some[0].offset
+            self._stood.setdefault(partition, some[0].offset)
 
     def decided(self, offsets: Mapping[TopicPartition, int]) -> None:
         """All records before these offsets are decided."""
@@ -50,11 +49,10 @@ class OffsetsToCommit(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             if self._decided.get(partition) == offset:
                 del self._decided[partition]
 
-    def forget(self, partitions: Collection[TopicPartition]) -> None:
-        """These partitions may be another's, or are read from elsewhere."""
-        for partition in partitions:
-            self._stood.pop(partition, None)
-            self._decided.pop(partition, None)
+    def forget(self, partition: TopicPartition) -> None:
+        """This partition is read from elsewhere."""
+        self._stood.pop(partition, None)
+        self._decided.pop(partition, None)
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Every partition may be another's from now on, also one that is given back to us."""

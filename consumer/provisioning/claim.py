@@ -125,4 +125,3 @@ class Claim:
 
         if not self._given_back:
             await self._database.run(work)
-            self._given_back = True

@@ -70,7 +70,7 @@ def test_but_where_it_has_not_it_may_be() -> None:
 def test_a_partition_that_is_read_from_elsewhere_begins_anew() -> None:
     offsets = reading()
     offsets.decided({ONE: 13, OTHER: 6})
-    offsets.forget([ONE])
+    offsets.forget(ONE)
     assert offsets.left == {OTHER: 6}
     offsets.fetched({ONE: records(0)})
     offsets.decided({ONE: 1})
