@@ -28,6 +28,7 @@ from tests.chaos.instances import Fleet
 from tests.chaos.load import Delivery, Load
 from tests.checker.collect import collect
 from tests.checker.history import History, Policy
+from tests.parts.kafka import create_topics
 
 INBOUND: Final = ("org.created", "user.joined", "job.completed")
 OUTBOUND: Final = ("provisioning.outcomes", "credits.outcomes", "quartermaster.dead-letters")
@@ -152,7 +153,7 @@ class World:
         await self._admin.start()
         replicas = min(3, len((await self._admin.describe_cluster())["brokers"]))
         topics = [NewTopic(name, _PARTITIONS, replicas) for name in self.topics.values()]
-        await self._admin.create_topics(topics, timeout_ms=30_000)
+        await create_topics(self._admin, topics)
         await self._producer.start()
 
     # -- what goes on beside the nemesis ---------------------------------------------------------------------

@@ -21,6 +21,7 @@ from schemas.json_codec import parse_json
 from storage import inbox
 from storage.database import Database
 from tests.parts.choice import KAFKA
+from tests.parts.kafka import create_topics
 
 PATIENCE_S = 60.0
 PARTITIONS = 3
@@ -146,7 +147,7 @@ class World:
         admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka)
         await admin.start()
         try:
-            await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names])
+            await create_topics(admin, [NewTopic(name, PARTITIONS, 1) for name in names])
         finally:
             await admin.close()
 

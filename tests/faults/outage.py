@@ -33,6 +33,7 @@ from tests.checker.check import check
 from tests.checker.collect import collect
 from tests.checker.history import Policy
 from tests.e2e.world import INBOUND, OUTBOUND, PARTITIONS, Service, World, event, eventually
+from tests.parts.kafka import create_topics
 
 SECONDS: Final = float(os.environ.get("QM_TEST_OUTAGE_S", "12"))
 """How long an outage lasts: short where nothing else is asked for, `QM_TEST_OUTAGE_S=60` for proof."""
@@ -61,8 +62,7 @@ class ReplicatedWorld(World):
         admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka)
         await admin.start()
         try:
-            answer = await admin.create_topics([NewTopic(name, PARTITIONS, self.replicas) for name in names])
-            assert not any(error for _, error, *_ in answer.topic_errors), answer
+            await create_topics(admin, [NewTopic(name, PARTITIONS, self.replicas) for name in names])
         finally:
             await admin.close()
 

@@ -1,8 +1,9 @@
 """A Kafka broker, and topics that belong to one test."""
 
+import asyncio
 import contextlib
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -77,6 +78,26 @@ class Topics:
         return {f"QM_TOPIC_{name.upper()}": getattr(self, name) for name in self.__dataclass_fields__}
 
 
+async def create_topics(admin: AIOKafkaAdminClient, topics: Sequence[NewTopic]) -> None:
+    """Create them, and wait until the broker shows them to everybody.
+
+    A controller answers before its brokers know a topic: who asks one at once may hear it isn't there.
+    """
+    response = await admin.create_topics(list(topics), timeout_ms=30_000)
+    for topic, code, *message in response.topic_errors:
+        if code:
+            raise RuntimeError(f"topic {topic} was not created: error {code} {message}")
+    missing = {topic.name: topic.num_partitions for topic in topics}
+    async with asyncio.timeout(30):
+        while missing:
+            for topic in await admin.describe_topics(list(missing)):
+                led = [one for one in topic["partitions"] if not one["error_code"]]
+                if not topic["error_code"] and len(led) == missing[topic["topic"]]:
+                    del missing[topic["topic"]]
+            if missing:
+                await asyncio.sleep(0.02)  # the broker's own pace: it has nothing to wait on
+
+
 class TopicFactory:
     """Creates topics nobody else uses, and deletes them at the end (async context manager)."""
 
@@ -101,11 +122,8 @@ class TopicFactory:
         """Topics with these names under a prefix of their own, one replica each; returns the full names."""
         prefix = f"qm-{uuid.uuid4().hex[:12]}"
         topics = [f"{prefix}.{name}" for name in names]
-        response = await self._admin.create_topics([NewTopic(topic, partitions, 1) for topic in topics])
-        for topic, code, *message in response.topic_errors:
-            if code:
-                raise RuntimeError(f"topic {topic} was not created: error {code} {message}")
         self._created += topics
+        await create_topics(self._admin, [NewTopic(topic, partitions, 1) for topic in topics])
         return topics
 
     async def create_all(self, *, partitions: int = 6) -> Topics:

@@ -26,7 +26,7 @@ from tests.integration.producers.relaying import (
     running,
     until,
 )
-from tests.parts.kafka import TopicFactory
+from tests.parts.kafka import TopicFactory, create_topics
 from tests.parts.ports import free_port
 
 Fault = Literal["before", "after", "never"] | None
@@ -227,7 +227,7 @@ async def small_topic(bench: Bench, topic_factory: TopicFactory, **configs: str)
     topic = f"{name}-small"
     admin = AIOKafkaAdminClient(bootstrap_servers=bench.address)
     await admin.start()
-    await admin.create_topics([NewTopic(topic, 1, 1, topic_configs=configs)])
+    await create_topics(admin, [NewTopic(topic, 1, 1, topic_configs=configs)])
     await admin.close()
     topic_factory._created.append(topic)
     return topic
@@ -310,7 +310,7 @@ async def test_a_missing_topic_is_waited_for_while_the_others_go_on(
         assert relay.status().troubles == (f"topic {absent} is not there, or may not be seen",)
         admin = AIOKafkaAdminClient(bootstrap_servers=bench.address)
         await admin.start()
-        await admin.create_topics([NewTopic(absent, 1, 1)])
+        await create_topics(admin, [NewTopic(absent, 1, 1)])
         await admin.close()
         topic_factory._created.append(absent)
         await emptied(database)
