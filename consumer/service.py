@@ -145,7 +145,7 @@ class Service:
     def _go_on(self, applied: Applied) -> None:
         """Wake whoever has something to do after a batch."""
         if applied.outcomes or applied.dead_letters:
-            self._relay.wake()
+            self._relay.wake(applied.written)
         if applied.needs_provisioning:
             self._provisioner.wake()
         if applied.needs_draining:

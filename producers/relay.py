@@ -10,6 +10,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from producers.completion import to_its_end
 from producers.delivery import Delivered, Delivery, ProducerFactory, lane_of, no_lane
@@ -31,6 +32,7 @@ from schemas.outcomes import Stream
 from storage import outbox
 from storage.database import Clock, Database, DatabaseUnavailable, database_now
 from storage.outbox import PendingRecord
+from storage.written_outcomes import WrittenOutcomes
 
 LEASE_S: Final = 15.0
 POLL_S: Final = 0.5
@@ -42,6 +44,8 @@ LEAVE_S: Final = 0.8
 
 MAX_OUTAGE_PAUSE_S: Final = 5.0
 """The longest pause while the database or the broker is away: asking whether it is back costs little."""
+
+_NOTHING_WRITTEN: Final[Mapping[int, bytes]] = {}
 
 _log: Final = structlog.stdlib.get_logger(__name__)
 
@@ -133,6 +137,7 @@ class Relay:
         self._patience_s = patience_s
         self._drain_s = drain_s
 
+        self._written = WrittenOutcomes()
         self._woken = asyncio.Event()
         self._idling = Idling(poll_s)
         self._lanes: dict[Lane, LaneState] = {}
@@ -146,8 +151,13 @@ class Relay:
         self._refused = 0
         self._troubles: dict[str, str] = {}
 
-    def wake(self) -> None:
-        """Say that the outbox has something new. Call it after the commit, from the relay's event loop."""
+    def wake(self, written: Mapping[int, bytes] = _NOTHING_WRITTEN) -> None:
+        """Say that the outbox has something new. Call it after the commit, from the relay's event loop.
+
+        Args:
+            written: Values of outcomes that were committed, by their numbers: these it need not read.
+        """
+        self._written.add(written)
         self._woken.set()
 
     def status(self) -> RelayStatus:
@@ -239,12 +249,17 @@ class Relay:
         done = frozenset(self._done)
         if not done:
             async with self._database.looking() as tx:
-                return await outbox.pending(tx, self._shards, after=after, limit=self._page_rows)
+                return await self._pending(tx, after)
         async with self._database.transaction() as tx:
             await outbox.acknowledge(tx, done)
-            page = await outbox.pending(tx, self._shards, after=after, limit=self._page_rows)
+            page = await self._pending(tx, after)
         self._done -= done
         return page
+
+    async def _pending(self, tx: AsyncConnection, after: int) -> list[PendingRecord]:
+        return await outbox.pending(
+            tx, self._shards, after=after, limit=self._page_rows, written=self._written
+        )
 
     async def _acknowledge(self) -> None:
         done = frozenset(self._done)

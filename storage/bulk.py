@@ -20,6 +20,7 @@ from uuid import UUID
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
+    CursorResult,
     TextClause,
     Uuid,
     any_,
@@ -134,11 +135,11 @@ async def update_rows(
 
 
 class Write(NamedTuple):
-    """Many rows for PostgreSQL to write without an answer: alone, or beside others in one statement.
+    """Many rows for PostgreSQL to write: alone, or beside others in one statement.
 
     Attributes:
         before: What goes into the statement's WITH clause, in order.
-        last: What it ends in, or one more of that clause where others follow.
+        last: What it ends in, and answers; or one more of that clause where others follow.
         parameters: Of both; they are named after table and column.
     """
 
@@ -159,14 +160,17 @@ def updating(table: Table, columns: tuple[str, ...], rows: Sequence[Row]) -> Wri
     return Write((), _pg_update(table, columns, given.forms), given.parameters)
 
 
-async def write(tx: AsyncConnection, *writes: Write) -> None:
-    """Have PostgreSQL do all of this in one round trip; each into tables of its own."""
-    if writes:
-        statement = _together(tuple((one.before, one.last) for one in writes))
-        parameters: dict[str, Any] = {}
-        for one in writes:
-            parameters |= one.parameters
-        await tx.execute(statement, parameters)
+async def write(tx: AsyncConnection, *writes: Write) -> CursorResult[Any]:
+    """Have PostgreSQL do all of this in one round trip; each into tables of its own, one at least.
+
+    Returns:
+        What the last of them answers.
+    """
+    statement = _together(tuple((one.before, one.last) for one in writes))
+    parameters: dict[str, Any] = {}
+    for one in writes:
+        parameters |= one.parameters
+    return await tx.execute(statement, parameters)
 
 
 @lru_cache(maxsize=512)

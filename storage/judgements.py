@@ -17,22 +17,26 @@ async def write(
     entries: Sequence[LedgerEntry],
     outcomes: Sequence[EncodedOutcome],
     states: Collection[OrgState],
-) -> None:
+) -> list[int]:
     """Keep all of it, of organizations locked in this transaction: on PostgreSQL in one round trip.
+
+    Returns:
+        The outcomes' numbers.
 
     Raises:
         sqlalchemy.exc.IntegrityError: A charge is booked already, or a balance is negative.
     """
     if not on_postgresql(tx):
         await ledger.append(tx, entries)
-        await outbox.append_outcomes(tx, outcomes)
         await organizations.save(tx, states)
-        return
+        return await outbox.append_outcomes(tx, outcomes)
     writes = []
     if entries:
         writes.append(ledger.appending(entries))
     if states:
         writes.append(organizations.saving(states))
     if outcomes:
-        writes.append(outbox.appending(outcomes))
-    await bulk.write(tx, *writes)
+        return await outbox.append_outcomes(tx, outcomes, *writes)
+    if writes:
+        await bulk.write(tx, *writes)
+    return []

@@ -37,12 +37,15 @@ from storage.bulk import (
     given_sql,
     insert_new,
     insert_rows,
+    is_wanted,
     on_postgresql,
+    wanted,
     write,
 )
 from storage.dead_letters import COLUMNS as LETTER_COLUMNS
 from storage.dead_letters import DeadLetter, letter_of, letter_values
 from storage.tables import dead_letters, outbox, outcomes
+from storage.written_outcomes import WrittenOutcomes
 
 #: Into how many parts the outbox is divided; each has one relay at a time. Fixed: a row keeps the part it was
 #: given.
@@ -83,13 +86,24 @@ def shard_of(key: str | bytes) -> int:
     return crc32(key.encode() if isinstance(key, str) else key) % SHARDS
 
 
-async def append_outcomes(tx: AsyncConnection, decided: Sequence[EncodedOutcome]) -> None:
-    """Keep these outcomes and enter them in the outbox, in order; their organizations are locked by `tx`."""
+async def append_outcomes(
+    tx: AsyncConnection, decided: Sequence[EncodedOutcome], *beside: Write
+) -> list[int]:
+    """Keep these outcomes and enter them in the outbox, in order; their organizations are locked by `tx`.
+
+    Args:
+        tx: The transaction.
+        decided: The outcomes.
+        beside: What else PostgreSQL is to write in the same statement.
+
+    Returns:
+        The outcomes' numbers (`outcome_seq`), in the same order.
+    """
     if not decided:
-        return
+        return []
     if on_postgresql(tx):
-        await write(tx, appending(decided))
-        return
+        numbers: list[int] = (await write(tx, *beside, _appending(decided))).scalar_one()
+        return numbers
     shards = _shards(decided)
     # The writer is alone, so the numbers that follow the last one are its own to give.
     last = await tx.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'outcomes'")) or 0
@@ -100,10 +114,10 @@ async def append_outcomes(tx: AsyncConnection, decided: Sequence[EncodedOutcome]
         for shard, (number, outcome) in zip(shards, numbered, strict=True)
     ]
     await insert_rows(tx, outbox, _OUTBOX, places)
+    return [number for number, _ in numbered]
 
 
-def appending(decided: Sequence[EncodedOutcome]) -> Write:
-    """What `append_outcomes` has PostgreSQL do; one outcome at least."""
+def _appending(decided: Sequence[EncodedOutcome]) -> Write:
     given = columns_of(_appended(), (*zip(*decided, strict=True), _shards(decided)))
     return Write(*_pg_append(given.forms), given.parameters)
 
@@ -129,9 +143,11 @@ def _pg_append(forms: tuple[Form, ...]) -> tuple[tuple[str, ...], str]:
     kept = f"""kept AS (
         INSERT INTO outcomes (outcome_seq, {names}) SELECT outcome_seq, {names} FROM decided ORDER BY place
     )"""  # noqa: S608
-    entered = """INSERT INTO outbox (shard, stream, org_id, ref)
-        SELECT shard, stream, org_id, outcome_seq FROM decided ORDER BY place"""
-    return (decided, kept), entered
+    entered = """entered AS (
+        INSERT INTO outbox (shard, stream, org_id, ref)
+        SELECT shard, stream, org_id, outcome_seq FROM decided ORDER BY place
+    )"""
+    return (decided, kept, entered), "SELECT array_agg(outcome_seq ORDER BY place) FROM decided"
 
 
 async def append_dead_letters(tx: AsyncConnection, letters: Sequence[DeadLetter]) -> list[bool]:
@@ -183,36 +199,47 @@ async def append_again(tx: AsyncConnection, outcome_seqs: Sequence[int]) -> int:
 
 
 async def pending(
-    tx: AsyncConnection, shards: Sequence[int], *, after: int = 0, limit: int = 1000
+    tx: AsyncConnection,
+    shards: Sequence[int],
+    *,
+    after: int = 0,
+    limit: int = 1000,
+    written: WrittenOutcomes | None = None,
 ) -> list[PendingRecord]:
     """The first `limit` records of these parts with a place beyond `after`, in order.
 
     Reads no more than `limit` places of each part, however many rows stand in others. `after` pages within
     one pass: begin the next pass at 0, because an organization's place may become visible after a later one
-    of another.
+    of another. Values that `written` has are taken out of it instead of being read.
     """
     if not shards or limit < 1:
         return []
-    query = _pending(tuple(sorted(set(shards))))
-    rows = (await tx.execute(query, {"after": after, "limit": limit})).all()
-    letters = await _letters(tx, [ref for _, stream, _, ref, _ in rows if stream == Stream.DEAD_LETTER])
+    query = _places(tuple(sorted(set(shards))))
+    places = (await tx.execute(query, {"after": after, "limit": limit})).all()
+    values: dict[int, bytes] = {}
+    unknown: list[int] = []
+    lettered: list[int] = []
+    for _, stream, _, ref in places:
+        if stream == Stream.DEAD_LETTER:
+            lettered.append(ref)
+        elif written is not None and (value := written.take(ref)) is not None:
+            values[ref] = value
+        else:
+            unknown.append(ref)
+    values |= await _values(tx, unknown)
+    letters = await _letters(tx, lettered)
     return [
-        PendingRecord(outbox_id, _STREAMS[stream], org_id, org_id.encode(), value, _OUTCOME_HEADERS)
+        PendingRecord(outbox_id, _STREAMS[stream], org_id, org_id.encode(), values[ref], _OUTCOME_HEADERS)
         if stream != Stream.DEAD_LETTER
         else _pending_letter(outbox_id, letters[ref])
-        for outbox_id, stream, org_id, ref, value in rows
+        for outbox_id, stream, org_id, ref in places
     ]
 
 
 @lru_cache(maxsize=256)
-def _pending(shards: tuple[int, ...]) -> Select[Any]:
+def _places(shards: tuple[int, ...]) -> Select[Any]:
     head = (_first() if len(shards) == SHARDS else _first_of_each(shards)).subquery()
-    of_outcome = (outcomes.c.outcome_seq == head.c.ref) & (head.c.stream != Stream.DEAD_LETTER)
-    return (
-        select(head.c.outbox_id, head.c.stream, head.c.org_id, head.c.ref, outcomes.c.value)
-        .select_from(head.outerjoin(outcomes, of_outcome))
-        .order_by(head.c.outbox_id)
-    )
+    return select(head.c.outbox_id, head.c.stream, head.c.org_id, head.c.ref).order_by(head.c.outbox_id)
 
 
 def _first(*of: ColumnElement[bool]) -> Select[Any]:
@@ -227,6 +254,20 @@ def _first_of_each(shards: tuple[int, ...]) -> Select[Any]:
     parts = [select(_first(outbox.c.shard == shard).subquery()) for shard in shards]
     merged = union_all(*parts).subquery()
     return select(merged).order_by(merged.c.outbox_id).limit(bindparam("limit", type_=Integer()))
+
+
+async def _values(tx: AsyncConnection, numbers: Sequence[int]) -> dict[int, bytes]:
+    if not numbers:
+        return {}
+    form, value = wanted(tx, outcomes.c.outcome_seq, numbers)
+    found = await tx.execute(_value_of(form), {"wanted": value})
+    return {number: kept for number, kept in found}  # noqa: C416 (rows, not pairs)
+
+
+@lru_cache(maxsize=4)
+def _value_of(form: Form) -> Select[Any]:
+    number = outcomes.c.outcome_seq
+    return select(number, outcomes.c.value).where(is_wanted(number, form))
 
 
 async def _letters(tx: AsyncConnection, numbers: Sequence[int]) -> dict[int, DeadLetter]:

@@ -65,6 +65,8 @@ class Applied:
     dead_letters: Counter[DeadLetterReason] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     """New dead letters that are no conflicts, by the event's type as far as it could be read."""
+    written: dict[int, bytes] = field(default_factory=dict)
+    """The values of its outcomes, by their numbers: for the relay, once this is committed."""
     needs_provisioning: bool = False
     needs_draining: bool = False
 
@@ -77,6 +79,7 @@ class Applied:
             outcomes=self.outcomes + other.outcomes,
             dead_letters=self.dead_letters + other.dead_letters,
             rejected=self.rejected + other.rejected,
+            written=self.written | other.written,
             needs_provisioning=self.needs_provisioning or other.needs_provisioning,
             needs_draining=self.needs_draining or other.needs_draining,
         )
@@ -170,7 +173,7 @@ async def _apply_events(
     keys = {job_key(one.event) for one in fresh if one.event.type is _JOB}
     judge = Judge(policy, now, charged=await ledger.charged(tx, sorted(keys)) if keys else set())
     rows: list[NewInboxRow] = []
-    async with _writing(judge, tx, applied.outcomes) as write_beside:
+    async with _writing(judge, tx) as write_beside:
         for number, one in enumerate(fresh, start=1):
             event = one.event
             state = states[event.org_id]
@@ -190,8 +193,10 @@ async def _apply_events(
         arrived = [org_id for org_id, state in states.items() if state.status is not before[org_id].status]
         await inbox.hold_dependents(tx, arrived)
     changed = [state for org_id, state in states.items() if state != before[org_id]]
-    applied.outcomes.update(await judge.write(tx, changed))
+    await judge.write(tx, changed)
 
+    applied.outcomes = judge.outcomes
+    applied.written = judge.written
     applied.needs_provisioning = any(row.type is not _JOB for row in rows)
     applied.needs_draining = any(
         row.type is _JOB and states[row.org_id].status is OrgStatus.ACTIVE for row in rows
@@ -199,19 +204,17 @@ async def _apply_events(
 
 
 @contextlib.asynccontextmanager
-async def _writing(
-    judge: Judge, tx: AsyncConnection, written: Counter[OutcomeType]
-) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+async def _writing(judge: Judge, tx: AsyncConnection) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """Give what has the database write what was judged so far, while the next jobs are judged.
 
     One write at a time; at the end of the block the last has ended, whatever the block came to.
     """
-    writing: asyncio.Future[Counter[OutcomeType]] | None = None
+    writing: asyncio.Future[None] | None = None
 
     async def write_beside() -> None:
         nonlocal writing
         if writing is not None:
-            written.update(await writing)
+            await writing
         writing = asyncio.ensure_future(judge.write(tx))
 
     try:
@@ -222,7 +225,7 @@ async def _writing(
             await asyncio.gather(writing, return_exceptions=True)
         raise
     if writing is not None:
-        written.update(await writing)
+        await writing
 
 
 def keep(

@@ -65,7 +65,8 @@ async def drain_organization(
         if len(row.event) >= LARGE:
             await asyncio.sleep(0)
     await inbox.remove(tx, [row.inbox_id for row in rows])
-    return await judge.write(tx, [state._replace(waiting_jobs=state.waiting_jobs - len(rows))])
+    await judge.write(tx, [state._replace(waiting_jobs=state.waiting_jobs - len(rows))])
+    return judge.outcomes
 
 
 class Drain:

@@ -47,7 +47,12 @@ def job_key(event: InboundEvent) -> UUID:
 
 
 class Judge:
-    """Judges the jobs of organizations that are locked, and gathers what is to be written."""
+    """Judges the jobs of organizations that are locked, and gathers what is to be written.
+
+    Attributes:
+        outcomes: How many outcomes of each type were written.
+        written: Their values, by their numbers.
+    """
 
     def __init__(self, policy: IngestPolicy, now: datetime, *, charged: set[UUID]) -> None:
         """Begin with the keys of the jobs that the ledger holds a charge for."""
@@ -57,6 +62,8 @@ class Judge:
         self._entries: list[LedgerEntry] = []
         self._outcomes: list[EncodedOutcome] = []
         self._refused: list[NewInboxRow] = []
+        self.outcomes: Counter[OutcomeType] = Counter()
+        self.written: dict[int, bytes] = {}
 
     @property
     def gathered(self) -> int:
@@ -97,8 +104,8 @@ class Judge:
         )
         return decision.state
 
-    async def write(self, tx: AsyncConnection, states: Collection[OrgState] = ()) -> Counter[OutcomeType]:
-        """Write what was gathered: entries, refused jobs, outcomes; return how many outcomes of each type.
+    async def write(self, tx: AsyncConnection, states: Collection[OrgState] = ()) -> None:
+        """Write what was gathered: entries, refused jobs, outcomes.
 
         More may be gathered meanwhile, for the next call, which must not come before this one has ended.
 
@@ -111,8 +118,9 @@ class Judge:
         outcomes, self._outcomes = self._outcomes, []
         if refused:
             await inbox.add(tx, refused)
-        await judgements.write(tx, entries=entries, outcomes=outcomes, states=states)
-        return Counter(outcome.type for outcome in outcomes)
+        numbers = await judgements.write(tx, entries=entries, outcomes=outcomes, states=states)
+        self.outcomes.update(outcome.type for outcome in outcomes)
+        self.written.update(zip(numbers, (outcome.value for outcome in outcomes), strict=True))
 
 
 def _refused(

@@ -89,10 +89,11 @@ TARGETS: Final = (
     ),
     Target(
         "relay order",
-        ("storage/outbox.py", "producers/relay_plan.py"),
+        ("storage/outbox.py", "storage/written_outcomes.py", "producers/relay_plan.py"),
         (
             "tests/unit/producers/test_relay_plan.py",
             f"{_STORAGE}/test_outbox.py",
+            f"{_STORAGE}/test_written_outcomes.py",
         ),
     ),
     Target(

@@ -330,6 +330,21 @@ async def test_a_writer_wakes_the_relay(
         await emptied(database)
 
 
+async def test_what_a_writer_hands_over_is_sent_without_being_read(
+    bench: Bench, database: Database, topic_factory: TopicFactory
+) -> None:
+    (topic,) = await topic_factory.create("out", partitions=1)
+    async with database.transaction() as tx:
+        known, _ = await outbox.append_outcomes(tx, [outcome("acme", 0), outcome("acme", 1)])
+    handed_over = outcome("acme", 0, pad=10).value
+    relay = bench.relay(database, topic)
+    relay.wake({known: handed_over})
+    async with running(relay):
+        await emptied(database)
+    records = await bench.read(topic, partitions=1, count=2)
+    assert [record.value for record in records] == [handed_over, outcome("acme", 1).value]
+
+
 async def test_a_relay_that_stops_publishes_what_is_left_and_hands_over_at_once(
     bench: Bench, database: Database, topic_factory: TopicFactory
 ) -> None:

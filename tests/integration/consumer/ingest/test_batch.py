@@ -51,6 +51,19 @@ async def test_jobs_of_an_active_organization_are_charged_in_order(database: Dat
     assert (state.balance, state.charges, state.entries) == (0, 2, 3)
 
 
+@pytest.mark.parametrize("count", [1, 1300])
+async def test_a_batch_tells_what_it_wrote_as_it_stands_in_the_database(
+    database: Database, count: int
+) -> None:
+    await activate(database, credits_=count)
+    applied = await ingest(database, *(job(f"j-{number}") for number in range(count)), joined())
+    async with database.reading() as tx:
+        kept = await outcomes.page(tx, limit=2 * count)
+    assert applied.written == {one.outcome_seq: one.value for one in kept}
+    assert len(kept) == count
+    assert (await ingest(database, job("j-0"))).written == {}
+
+
 async def test_guarantee_2_a_redelivered_batch_has_no_effect(database: Database) -> None:
     await activate(database)
     batch = [job("a"), job("b"), joined(), founded(org="other")]
@@ -400,12 +413,12 @@ async def test_a_write_of_a_part_that_fails_leaves_nothing_of_the_batch(
     monkeypatch.setattr(batch, "WRITE_AT", 50)
     write, calls = judgements.write, 0
 
-    async def failing(tx: AsyncConnection, **judged: Any) -> None:
+    async def failing(tx: AsyncConnection, **judged: Any) -> list[int]:
         nonlocal calls
         calls += 1
         if calls == at:
             raise ZeroDivisionError
-        await write(tx, **judged)
+        return await write(tx, **judged)
 
     monkeypatch.setattr(judgements, "write", failing)
     with pytest.raises(ZeroDivisionError):
