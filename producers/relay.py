@@ -6,11 +6,11 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from producers.completion import to_its_end
 from producers.delivery import Delivered, Delivery, ProducerFactory, lane_of, no_lane
@@ -246,20 +246,22 @@ class Relay:
 
     async def _read(self, after: int) -> list[PendingRecord]:
         """Delete what is done and read a page, in one transaction."""
+        pending = partial(
+            outbox.pending,
+            shards=self._shards,
+            after=after,
+            limit=self._page_rows,
+            written=self._written,
+        )
         done = frozenset(self._done)
         if not done:
             async with self._database.looking() as tx:
-                return await self._pending(tx, after)
+                return await pending(tx)
         async with self._database.transaction() as tx:
             await outbox.acknowledge(tx, done)
-            page = await self._pending(tx, after)
+            page = await pending(tx)
         self._done -= done
         return page
-
-    async def _pending(self, tx: AsyncConnection, after: int) -> list[PendingRecord]:
-        return await outbox.pending(
-            tx, self._shards, after=after, limit=self._page_rows, written=self._written
-        )
 
     async def _acknowledge(self) -> None:
         done = frozenset(self._done)

@@ -17,6 +17,8 @@ from uuid import UUID
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
+    Delete,
+    FromClause,
     Select,
     and_,
     bindparam,
@@ -37,7 +39,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.events import EventType
 from schemas.outcomes import Origin
-from storage.bulk import among, insert_rows
+from storage.bulk import Form, among, insert_rows, is_wanted, wanted
 from storage.leases import org_scope
 from storage.organizations import OrgStatus
 from storage.tables import inbox, leases, members, organizations
@@ -168,8 +170,12 @@ _ADDED = (
     "event",
 )
 
-#: The database's clock, as queries that are kept take it.
+#: What queries that are built once are given. No column has such a name: in an UPDATE it would be set.
 _NOW: Final = bindparam("now", type_=inbox.c.due_at.type)
+_OF_ORG: Final = bindparam("of_org", type_=inbox.c.org_id.type)
+_OF_TYPE: Final = bindparam("of_type", type_=inbox.c.type.type)
+_OF_SUBJECT: Final = bindparam("of_subject", type_=inbox.c.subject.type)
+_OF_ROW: Final = bindparam("of_row", type_=inbox.c.inbox_id.type)
 #: Due rows looked at, oldest first, before the organizations are probed one by one.
 _WINDOW: Final = 1_000
 
@@ -263,7 +269,13 @@ async def remove(tx: AsyncConnection, inbox_ids: Iterable[int]) -> None:
     """Drop decided events with their payloads. Then call `release_next_behind` for each subject."""
     done = sorted(inbox_ids)
     if done:
-        await tx.execute(delete(inbox).where(among(tx, inbox.c.inbox_id, done)))
+        form, value = wanted(tx, inbox.c.inbox_id, done)
+        await tx.execute(_removing(form), {"wanted": value})
+
+
+@lru_cache(maxsize=4)
+def _removing(form: Form) -> Delete:
+    return delete(inbox).where(is_wanted(inbox.c.inbox_id, form))
 
 
 async def hold_dependents(tx: AsyncConnection, org_ids: Iterable[str]) -> None:
@@ -298,12 +310,14 @@ async def start_dependents_wait(tx: AsyncConnection, org_id: str, due_at: dateti
 
 async def release_users(tx: AsyncConnection, org_id: str, now: datetime) -> None:
     """Give the users who waited for this organization their turn: it is active."""
-    columns = inbox.c
-    await tx.execute(
-        sql_update(inbox)
-        .where(_PROVISIONING, columns.org_id == org_id, columns.reason == WaitReason.ORGANIZATION)
-        .values(due_at=now, reason=WaitReason.TURN)
-    )
+    await tx.execute(_RELEASE_USERS, {"of_org": org_id, "now": now})
+
+
+_RELEASE_USERS: Final = (
+    sql_update(inbox)
+    .where(_PROVISIONING, inbox.c.org_id == _OF_ORG, inbox.c.reason == WaitReason.ORGANIZATION)
+    .values(due_at=_NOW, reason=WaitReason.TURN)
+)
 
 
 async def runnable_orgs(
@@ -434,17 +448,27 @@ async def due_rows(
     With the gate closed, only those that can be decided without LiteLLM: the organization or member stands
     already, the organization is not active, or the time for retries or for taking back has run out.
     """
+    if gate_open:
+        query = _due(limit)
+    else:
+        joined = inbox.outerjoin(organizations, organizations.c.org_id == inbox.c.org_id)
+        query = _due_of(joined, limit, _without_litellm(now, tried_before))
+    return [_row(row) for row in await tx.execute(query, {"of_org": org_id, "now": now})]
+
+
+@lru_cache(maxsize=8)
+def _due(limit: int) -> Select[Any]:
+    return _due_of(inbox, limit)
+
+
+def _due_of(source: FromClause, limit: int, *conditions: ColumnElement[bool]) -> Select[Any]:
     columns = inbox.c
-    due: list[Any] = [_PROVISIONING, columns.org_id == org_id, columns.due_at <= now]
-    source: Any = inbox
-    if not gate_open:
-        source = inbox.outerjoin(organizations, organizations.c.org_id == columns.org_id)
-        due.append(_without_litellm(now, tried_before))
     parts: list[Select[Any]] = [
         select(
             select(columns.inbox_id, columns.due_at, literal_column(str(place)).label("place"))
             .select_from(source)
-            .where(*due, columns.type == type_)
+            .where(_PROVISIONING, columns.org_id == _OF_ORG, columns.due_at <= _NOW, *conditions)
+            .where(columns.type == type_)
             .order_by(columns.due_at, columns.inbox_id)
             .limit(limit)
             .subquery()
@@ -452,13 +476,12 @@ async def due_rows(
         for place, type_ in enumerate((EventType.ORG_CREATED, EventType.USER_JOINED))
     ]
     listed = union_all(*parts).subquery()
-    query = (
+    return (
         select(*_row_columns)
         .join(listed, listed.c.inbox_id == columns.inbox_id)
         .order_by(listed.c.place, listed.c.due_at, listed.c.inbox_id)
         .limit(limit)
     )
-    return [_row(row) for row in await tx.execute(query)]
 
 
 async def note_litellm_down(
@@ -514,22 +537,23 @@ def _waits_for_litellm(now: datetime, tried_before: datetime | None) -> Select[A
 
 async def update(tx: AsyncConnection, row: InboxRow) -> None:
     """Write where an event stands: every column but what it is (identity, subject, stored_at, event)."""
-    await tx.execute(
-        sql_update(inbox)
-        .where(inbox.c.inbox_id == row.inbox_id)
-        .values(
-            state=row.state,
-            phase=row.phase,
-            reason=row.reason,
-            origin=row.origin,
-            round=row.round,
-            due_at=row.due_at,
-            first_try_at=row.first_try_at,
-            attempts=row.attempts,
-            compensate_until=row.compensate_until,
-            failure=row.failure,
-        )
-    )
+    written = {name: getattr(row, name) for name in _CHANGING}
+    await tx.execute(_UPDATE, {"of_row": row.inbox_id, **written})
+
+
+_CHANGING: Final = (
+    "state",
+    "phase",
+    "reason",
+    "origin",
+    "round",
+    "due_at",
+    "first_try_at",
+    "attempts",
+    "compensate_until",
+    "failure",
+)
+_UPDATE: Final = sql_update(inbox).where(inbox.c.inbox_id == _OF_ROW)
 
 
 async def fail(tx: AsyncConnection, row: InboxRow) -> None:
@@ -555,21 +579,23 @@ async def release_next_behind(
     Raises:
         sqlalchemy.exc.IntegrityError: One is in hand still.
     """
-    columns = inbox.c
-    first = (
-        select(columns.inbox_id)
-        .where(_BEHIND, columns.org_id == org_id, columns.type == type, columns.subject == subject)
-        .order_by(columns.inbox_id)
-        .limit(1)
-        .scalar_subquery()
-    )
-    released = (
-        sql_update(inbox)
-        .where(columns.inbox_id == first)
-        .values(due_at=now, reason=WaitReason.TURN)
-        .returning(columns.inbox_id)
-    )
-    return await tx.scalar(released) is not None
+    given = {"of_org": org_id, "of_type": type, "of_subject": subject, "now": now}
+    return await tx.scalar(_RELEASE_NEXT, given) is not None
+
+
+_FIRST_BEHIND: Final = (
+    select(inbox.c.inbox_id)
+    .where(_BEHIND, inbox.c.org_id == _OF_ORG, inbox.c.type == _OF_TYPE, inbox.c.subject == _OF_SUBJECT)
+    .order_by(inbox.c.inbox_id)
+    .limit(1)
+    .scalar_subquery()
+)
+_RELEASE_NEXT: Final = (
+    sql_update(inbox)
+    .where(inbox.c.inbox_id == _FIRST_BEHIND)
+    .values(due_at=_NOW, reason=WaitReason.TURN)
+    .returning(inbox.c.inbox_id)
+)
 
 
 async def has_waiting(tx: AsyncConnection, org_id: str, type: EventType, subject: str) -> bool:  # noqa: A002

@@ -6,8 +6,9 @@ events don't change it.
 
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.bulk import insert_rows
@@ -30,6 +31,7 @@ class Member:
 
 _COLUMNS = tuple(field.name for field in fields(Member))
 _query = select(*(members.c[name] for name in _COLUMNS))
+_ONE: Final = _query.where(*(members.c[name] == bindparam(name) for name in ("org_id", "user_id")))
 
 
 async def add(tx: AsyncConnection, member: Member) -> None:
@@ -43,9 +45,7 @@ async def add(tx: AsyncConnection, member: Member) -> None:
 
 async def get(tx: AsyncConnection, org_id: str, user_id: str) -> Member | None:
     """One member; None where the user is none."""
-    row = (
-        await tx.execute(_query.where(members.c.org_id == org_id, members.c.user_id == user_id))
-    ).one_or_none()
+    row = (await tx.execute(_ONE, {"org_id": org_id, "user_id": user_id})).one_or_none()
     return None if row is None else Member(*row)
 
 

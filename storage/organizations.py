@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.bulk import Form, Write, among, insert_new, insert_rows, is_wanted, update_rows, updating, wanted
@@ -80,6 +80,9 @@ _PROFILE = (
     "models",
     "metadata",
     "provisioned_at",
+)
+_PROFILE_OF: Final = select(*(org_profiles.c[name] for name in _PROFILE)).where(
+    org_profiles.c.org_id == bindparam("org_id")
 )
 _state_columns = [organizations.c[name] for name in OrgState._fields]
 
@@ -173,11 +176,7 @@ async def activate(tx: AsyncConnection, state: OrgState, profile: OrgProfile) ->
 
 async def profile(tx: AsyncConnection, org_id: str) -> OrgProfile | None:
     """What stands for an active organization; None for any other."""
-    found = (
-        await tx.execute(
-            select(*(org_profiles.c[name] for name in _PROFILE)).where(org_profiles.c.org_id == org_id)
-        )
-    ).one_or_none()
+    found = (await tx.execute(_PROFILE_OF, {"org_id": org_id})).one_or_none()
     if found is None:
         return None
     values = found._asdict()

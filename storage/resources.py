@@ -80,9 +80,10 @@ async def get(tx: AsyncConnection, org_id: str, kind: ResourceKind, resource_id:
 
 async def save(tx: AsyncConnection, resources: Iterable[Resource]) -> None:
     """Write these down as they are, whatever stood before."""
-    query = _saving(on_postgresql=on_postgresql(tx))
-    for resource in sorted(resources, key=lambda one: (one.org_id, one.kind, one.resource_id)):
-        await tx.execute(query, dict(zip(_COLUMNS, astuple(resource), strict=True)))
+    in_order = sorted(resources, key=lambda one: (one.org_id, one.kind, one.resource_id))
+    rows = [dict(zip(_COLUMNS, astuple(resource), strict=True)) for resource in in_order]
+    if rows:
+        await tx.execute(_saving(on_postgresql=on_postgresql(tx)), rows if len(rows) > 1 else rows[0])
 
 
 @lru_cache(maxsize=2)

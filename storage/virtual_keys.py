@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Insert, Select, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -104,6 +105,13 @@ class StoredKey(NewKey):
 _GIVEN = tuple(field.name for field in fields(NewKey))
 _columns = [virtual_keys.c[field.name] for field in fields(StoredKey)]
 _query = select(*_columns)
+_OF_ORG: Final = _query.where(virtual_keys.c.org_id == bindparam("org_id")).order_by(
+    virtual_keys.c.user_id, virtual_keys.c.name, virtual_keys.c.generation
+)
+_OF_USER: Final = _query.where(
+    *(virtual_keys.c[name] == bindparam(name) for name in ("org_id", "user_id", "name"))
+)
+_LATEST: Final = _OF_USER.order_by(virtual_keys.c.generation.desc()).limit(1)
 
 
 async def intend(tx: AsyncConnection, key: NewKey) -> StoredKey:
@@ -115,39 +123,49 @@ async def intend(tx: AsyncConnection, key: NewKey) -> StoredKey:
     Raises:
         sqlalchemy.exc.IntegrityError: Another generation or user bears the same alias or hash.
     """
-    insert = (postgresql if on_postgresql(tx) else sqlite).insert(virtual_keys)
     values = dict(zip(_GIVEN, astuple(key), strict=True))
-    unique = [virtual_keys.c[name] for name in ("org_id", "user_id", "name", "generation")]
     try:
-        await tx.execute(
-            insert.values(**values, state=KeyState.INTENDED).on_conflict_do_nothing(index_elements=unique)
-        )
+        made = await tx.execute(_intending(on_postgresql=on_postgresql(tx)), values)
     except IntegrityError as error:
         # A database's own message would show the values.
         raise IntegrityError(
             "the alias or hash of a virtual key is taken", None, error.orig or error
         ) from None
+    if made.rowcount == 1:
+        return StoredKey(**values, state=KeyState.INTENDED)
     standing = await of_generation(tx, key.org_id, key.user_id, key.name, key.generation)
     assert standing is not None
     return standing
+
+
+@lru_cache(maxsize=2)
+def _intending(*, on_postgresql: bool) -> Insert:
+    insert = (postgresql if on_postgresql else sqlite).insert(virtual_keys)
+    given = {name: bindparam(name, type_=virtual_keys.c[name].type) for name in _GIVEN}
+    unique = [virtual_keys.c[name] for name in ("org_id", "user_id", "name", "generation")]
+    intending: Insert = insert.values(**given, state=KeyState.INTENDED).on_conflict_do_nothing(
+        index_elements=unique
+    )
+    return intending
 
 
 async def of_generation(
     tx: AsyncConnection, org_id: str, user_id: str, name: str, generation: int
 ) -> StoredKey | None:
     """The key of one generation."""
-    return await _one(tx, _of_user(org_id, user_id, name).where(virtual_keys.c.generation == generation))
+    of_generation = _OF_USER.where(virtual_keys.c.generation == generation)
+    return await _one(tx, of_generation, org_id=org_id, user_id=user_id, name=name)
 
 
 async def live(tx: AsyncConnection, org_id: str, user_id: str, name: str) -> StoredKey | None:
     """The one key in use; None where there is none."""
-    return await _one(tx, _of_user(org_id, user_id, name).where(virtual_keys.c.state == KeyState.LIVE))
+    in_use = _OF_USER.where(virtual_keys.c.state == KeyState.LIVE)
+    return await _one(tx, in_use, org_id=org_id, user_id=user_id, name=name)
 
 
 async def latest(tx: AsyncConnection, org_id: str, user_id: str, name: str) -> StoredKey | None:
     """The key of the highest generation, in whatever state."""
-    newest_first = _of_user(org_id, user_id, name).order_by(virtual_keys.c.generation.desc()).limit(1)
-    return await _one(tx, newest_first)
+    return await _one(tx, _LATEST, org_id=org_id, user_id=user_id, name=name)
 
 
 async def latest_generation(tx: AsyncConnection, org_id: str, user_id: str, name: str) -> int:
@@ -166,10 +184,7 @@ async def by_hash(tx: AsyncConnection, key_hash: str) -> StoredKey | None:
 
 async def of_org(tx: AsyncConnection, org_id: str) -> list[StoredKey]:
     """Every key decided on for an organization, in whatever state."""
-    query = _query.where(virtual_keys.c.org_id == org_id).order_by(
-        virtual_keys.c.user_id, virtual_keys.c.name, virtual_keys.c.generation
-    )
-    return [_stored(row) for row in await tx.execute(query)]
+    return [_stored(row) for row in await tx.execute(_OF_ORG, {"org_id": org_id})]
 
 
 async def mark(tx: AsyncConnection, key_hash: str, state: KeyState) -> None:
@@ -178,7 +193,10 @@ async def mark(tx: AsyncConnection, key_hash: str, state: KeyState) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError: Another key of the same user and name is live.
     """
-    await tx.execute(update(virtual_keys).where(virtual_keys.c.key_hash == key_hash).values(state=state))
+    await tx.execute(_MARK, {"of_key": key_hash, "state": state})
+
+
+_MARK: Final = update(virtual_keys).where(virtual_keys.c.key_hash == bindparam("of_key"))
 
 
 async def rotate(tx: AsyncConnection, vault: KeyVault) -> int:
@@ -231,13 +249,8 @@ async def _pages(tx: AsyncConnection) -> AsyncIterator[list[tuple[str, bytes]]]:
         after = page[-1][0]
 
 
-def _of_user(org_id: str, user_id: str, name: str) -> Select[Any]:
-    columns = virtual_keys.c
-    return _query.where(columns.org_id == org_id, columns.user_id == user_id, columns.name == name)
-
-
-async def _one(tx: AsyncConnection, query: Select[Any]) -> StoredKey | None:
-    row = (await tx.execute(query)).one_or_none()
+async def _one(tx: AsyncConnection, query: Select[Any], **given: str) -> StoredKey | None:
+    row = (await tx.execute(query, given)).one_or_none()
     return None if row is None else _stored(row)
 
 

@@ -18,31 +18,39 @@ from storage.virtual_keys import KeyState, NewKey
 _NOT_OURS_ALONE: Final = frozenset({ResourceState.KEPT, ResourceState.IN_USE})
 
 
-async def intend(moment: Moment, row: InboxRow, kind: ResourceKind, resource_id: str) -> Footprint:
-    """Write down a resource that this event's try may make.
+def intent(
+    moment: Moment, row: InboxRow, kind: ResourceKind, resource_id: str, standing: Resource | None
+) -> Footprint:
+    """Say what this event's try may make; it must be written down (`write_down`) before the first call.
 
     Args:
         moment: The organization.
         row: The event.
         kind: What it is.
         resource_id: LiteLLM's id of it.
+        standing: What the database remembers of it.
     """
-    tx = moment.tx
-    before = await resources.get(tx, row.org_id, kind, resource_id)
     wanted = Resource(row.org_id, kind, resource_id, made_by=row.identity)
-    footprint = intended(wanted, before, moment.now, moment.context.policy.doubt_margin)
-    await resources.save(tx, [footprint.resource])
-    return footprint
+    return intended(wanted, standing, moment.now, moment.context.policy.doubt_margin)
 
 
-async def intend_key(moment: Moment, row: InboxRow, user_id: str) -> KeyIntent:
+async def write_down(moment: Moment, *intents: Footprint) -> None:
+    """Write down what may be made."""
+    await resources.save(moment.tx, [one.resource for one in intents])
+
+
+async def key_intent(moment: Moment, row: InboxRow, user_id: str) -> KeyIntent:
     """Decide on a user's key, once: later tries of the same round read it and send the same again.
 
-    Once compensation has begun, a key is never sent again: the next one is of another generation.
+    Its footprint must be written down before the first call. Once compensation has begun, a key is never sent
+    again: the next one is of another generation.
     """
     context, tx = moment.context, moment.tx
     stored = await virtual_keys.latest(tx, row.org_id, user_id, KEY_NAME)
-    if stored is None or stored.state is not KeyState.INTENDED:
+    standing = None  # of a key that nobody has heard of
+    if stored is not None and stored.state is KeyState.INTENDED:
+        standing = await resources.get(tx, row.org_id, ResourceKind.KEY, stored.key_hash)
+    else:
         generation = 1 if stored is None else stored.generation + 1
         key = new_key(context.token_bytes)
         stored = await virtual_keys.intend(
@@ -59,7 +67,7 @@ async def intend_key(moment: Moment, row: InboxRow, user_id: str) -> KeyIntent:
                 created_at=moment.now,
             ),
         )
-    footprint = await intend(moment, row, ResourceKind.KEY, stored.key_hash)
+    footprint = intent(moment, row, ResourceKind.KEY, stored.key_hash, standing)
     key = context.vault.decrypt(stored.ciphertext)
     return KeyIntent(key, stored.key_hash, stored.alias, stored.generation, footprint)
 
@@ -84,7 +92,7 @@ class TryIntents:
         footprint.anew()
 
         async def work(moment: Moment) -> None:
-            await resources.save(moment.tx, [footprint.resource])
+            await write_down(moment, footprint)
 
         await self._context.transaction(self._claim, work)
 
@@ -93,9 +101,10 @@ class TryIntents:
         row = self._row
 
         async def work(moment: Moment) -> Footprint:
-            footprint = await intend(moment, row, ResourceKind.MEMBER, user_id)
+            standing = await resources.get(moment.tx, row.org_id, ResourceKind.MEMBER, user_id)
+            footprint = intent(moment, row, ResourceKind.MEMBER, user_id, standing)
             footprint.anew()
-            await resources.save(moment.tx, [footprint.resource])
+            await write_down(moment, footprint)
             return footprint
 
         footprint = await self._context.transaction(self._claim, work)
@@ -110,7 +119,9 @@ class TryIntents:
             standing = await resources.get(moment.tx, row.org_id, ResourceKind.MEMBER, user_id)
             if standing is None or standing.state in _NOT_OURS_ALONE:
                 return None
-            return await intend(moment, row, ResourceKind.MEMBER, user_id)
+            footprint = intent(moment, row, ResourceKind.MEMBER, user_id, standing)
+            await write_down(moment, footprint)
+            return footprint
 
         footprint = await self._context.transaction(self._claim, work)
         if footprint is not None:
@@ -145,7 +156,9 @@ class TryIntents:
             latest = await virtual_keys.latest(tx, row.org_id, user_id, KEY_NAME)
             assert latest is not None
             await virtual_keys.mark(tx, latest.key_hash, KeyState.REMOVED)
-            return await intend_key(moment, row, user_id)
+            key = await key_intent(moment, row, user_id)
+            await write_down(moment, key.footprint)
+            return key
 
         intent = await self._context.transaction(self._claim, work)
         self.found.append(intent.footprint)

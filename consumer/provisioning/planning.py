@@ -11,7 +11,7 @@ from consumer.provisioning.comparison import TeamAim
 from consumer.provisioning.context import Context, Moment
 from consumer.provisioning.endings import end_failed, end_organization, end_user
 from consumer.provisioning.failures import ErrorCode, Failure, Step
-from consumer.provisioning.intents import intend, intend_key
+from consumer.provisioning.intents import intent, key_intent, write_down
 from consumer.provisioning.leftovers import give_up, last_failure, plan_compensation
 from consumer.provisioning.marks import Mark
 from consumer.provisioning.organization import OrganizationPlan
@@ -24,7 +24,7 @@ from schemas.events import EventType, OrgCreated, UserJoined
 from storage import inbox, members, organizations, resources, virtual_keys
 from storage.inbox import InboxRow, Phase, WaitReason
 from storage.organizations import OrgStatus
-from storage.resources import ResourceKind, ResourceState
+from storage.resources import Resource, ResourceKind, ResourceState
 
 _EMAIL_PAUSE: Final = timedelta(seconds=0.5)
 """How long to leave an e-mail to whoever is at it."""
@@ -89,11 +89,14 @@ class _Planner:
             self._moment = moment = replace(moment, state=state)
             await organizations.save(tx, [state])
             await inbox.hold_dependents(tx, [row.org_id])
-        held_up = await self._held_up(ResourceKind.TEAM, row.org_id, data.owner_email)
+        standing = await resources.get(tx, row.org_id, ResourceKind.TEAM, row.org_id)
+        held_up = await self._held_up(standing, data.owner_email)
         if held_up is not None:
             return held_up
 
-        key = await intend_key(moment, row, data.owner_user_id)
+        key = await key_intent(moment, row, data.owner_user_id)
+        team = intent(moment, row, ResourceKind.TEAM, row.org_id, standing)
+        await write_down(moment, team, key.footprint)
         decided_on = await virtual_keys.of_org(tx, row.org_id)
         policy = moment.context.policy
         budget = policy.max_budget_usd(data)
@@ -109,7 +112,7 @@ class _Planner:
             owner_email=data.owner_email,
             former_owners={one.user_id for one in decided_on} - {data.owner_user_id},
             known_keys={one.key_hash for one in decided_on},
-            team_footprint=await intend(moment, row, ResourceKind.TEAM, row.org_id),
+            team_footprint=team,
             key=key,
         )
         return OrganizationTry(await self._begin(), event, plan)
@@ -125,21 +128,25 @@ class _Planner:
             return await end_user(moment, row, facts, created=False)
         if moment.state.status is not OrgStatus.ACTIVE:
             return await self._without_organization()
-        held_up = await self._held_up(ResourceKind.MEMBER, data.user_id, data.email)
+        standing = await resources.get(tx, row.org_id, ResourceKind.MEMBER, data.user_id)
+        held_up = await self._held_up(standing, data.email)
         if held_up is not None:
             return held_up
 
         profile = await profile_of(tx, row.org_id)
         budget = data.max_budget_usd
-        standing = await resources.get(tx, row.org_id, ResourceKind.MEMBER, data.user_id)
-        looks_first = profile.adopted or (standing is not None and standing.state is ResourceState.KEPT)
+        key = await key_intent(moment, row, data.user_id)
+        membership = None
+        if not profile.adopted and (standing is None or standing.state is not ResourceState.KEPT):
+            membership = intent(moment, row, ResourceKind.MEMBER, data.user_id, standing)
+        await write_down(moment, key.footprint, *([] if membership is None else [membership]))
         plan = UserPlan(
             team_id=profile.team_id,
             user_id=data.user_id,
             email=data.email,
             max_budget=None if budget is None else Decimal(budget),
-            member=None if looks_first else await intend(moment, row, ResourceKind.MEMBER, data.user_id),
-            key=await intend_key(moment, row, data.user_id),
+            member=membership,
+            key=key,
         )
         return UserTry(await self._begin(), event, plan)
 
@@ -159,12 +166,16 @@ class _Planner:
         failure = Failure(Step.ORGANIZATION, code, message)
         return await end_failed(self._moment, row, failure, compensation=CompensationEnd.NOT_NEEDED)
 
-    async def _held_up(self, kind: ResourceKind, resource_id: str, email: str | None) -> Todo | None:
-        """Put off a try that would cross something still under way; end one that LiteLLM was down for."""
+    async def _held_up(self, standing: Resource | None, email: str | None) -> Todo | None:
+        """Put off a try that would cross something still under way; end one that LiteLLM was down for.
+
+        Args:
+            standing: What the database remembers of what is to be made.
+            email: What is to be set for the user.
+        """
         tx, now, row = self._moment.tx, self._moment.now, self._row
         if not self._gate_open:  # due all the same: its retry time has run out
             return await give_up(self._moment, row, last_failure(row))
-        standing = await resources.get(tx, row.org_id, kind, resource_id)
         if (
             standing is not None
             and standing.state is ResourceState.REMOVING
