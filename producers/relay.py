@@ -138,6 +138,7 @@ class Relay:
         self._drain_s = drain_s
 
         self._written = WrittenOutcomes()
+        self._connections_opened = database.connections_opened
         self._woken = asyncio.Event()
         self._idling = Idling(poll_s)
         self._lanes: dict[Lane, LaneState] = {}
@@ -246,22 +247,24 @@ class Relay:
 
     async def _read(self, after: int) -> list[PendingRecord]:
         """Delete what is done and read a page, in one transaction."""
-        pending = partial(
-            outbox.pending,
-            shards=self._shards,
-            after=after,
-            limit=self._page_rows,
-            written=self._written,
-        )
+        pending = partial(outbox.pending, shards=self._shards, after=after, limit=self._page_rows)
         done = frozenset(self._done)
         if not done:
             async with self._database.looking() as tx:
-                return await pending(tx)
+                return await pending(tx, written=self._known())
         async with self._database.transaction() as tx:
             await outbox.acknowledge(tx, done)
-            page = await pending(tx)
+            page = await pending(tx, written=self._known())
         self._done -= done
         return page
+
+    def _known(self) -> WrittenOutcomes:
+        """Give what was handed over, to whoever has a connection: nothing from before it was opened."""
+        opened = self._database.connections_opened
+        if opened != self._connections_opened:
+            self._connections_opened = opened
+            self._written.forget()
+        return self._written
 
     async def _acknowledge(self) -> None:
         done = frozenset(self._done)

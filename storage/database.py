@@ -119,6 +119,20 @@ class Database:
         self._turn: AbstractAsyncContextManager[Any] = (
             asyncio.Lock() if dialect == "sqlite" else contextlib.nullcontext()
         )
+        self._connections_opened = 0
+        event.listen(writer.sync_engine, "connect", self._count_opened)
+
+    def _count_opened(self, _connection: Any, _record: Any) -> None:
+        self._connections_opened += 1
+
+    @property
+    def connections_opened(self) -> int:
+        """How many connections for writing were opened so far.
+
+        As long as it stays the same, the server has not been replaced by one that lacks the last commits, as
+        a standby may: what was committed since then and is remembered is as the database has it.
+        """
+        return self._connections_opened
 
     @classmethod
     async def connect(

@@ -8,11 +8,15 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 
 
 class WrittenOutcomes:
-    """Values of outcomes by their number, each given out once; the oldest are forgotten beyond `max_bytes`.
+    """Values of outcomes by their number, each given out once.
 
-    Guarantee: none, and none is needed. A number stands for one value for ever once it is committed, so what
-    is here is what a look into the database would show, and what is not here is looked up there. Which
-    outcomes are to be published, and in which order, only the outbox says.
+    What is here is what a look into the database would show: a committed number has one value for good.
+    That ends where the server is replaced by one that lacks the last commits, such as a standby: `forget` it
+    all then. What is not here is looked up. Which outcomes are to be published, and in which order, only the
+    outbox says.
+
+    Args:
+        max_bytes: Beyond that the oldest are forgotten.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
@@ -30,6 +34,11 @@ class WrittenOutcomes:
         self._bytes += sum(map(len, values.values()))
         while self._bytes > self._max_bytes:
             self._bytes -= len(self._values.pop(next(iter(self._values))))
+
+    def forget(self) -> None:
+        """Forget all of it."""
+        self._values.clear()
+        self._bytes = 0
 
     def take(self, number: int) -> bytes | None:
         """Give an outcome's value and forget it; None where it is not here."""

@@ -345,6 +345,21 @@ async def test_what_a_writer_hands_over_is_sent_without_being_read(
     assert [record.value for record in records] == [handed_over, outcome("acme", 1).value]
 
 
+async def test_what_was_handed_over_is_not_believed_of_a_server_that_took_over(
+    bench: Bench, database: Database, topic_factory: TopicFactory
+) -> None:
+    (topic,) = await topic_factory.create("out", partitions=1)
+    relay = bench.relay(database, topic)
+    relay.wake(dict.fromkeys(range(1, 100), b"of a commit that the standby lacks"))
+    # As after a fail-over: every connection is a new one, and the numbers of lost outcomes are given again.
+    await database._writer.dispose()
+    await decide(database, [outcome("acme", 0)])
+    async with running(relay):
+        await emptied(database)
+    [record] = await bench.read(topic, partitions=1, count=1)
+    assert record.value == outcome("acme", 0).value
+
+
 async def test_a_relay_that_stops_publishes_what_is_left_and_hands_over_at_once(
     bench: Bench, database: Database, topic_factory: TopicFactory
 ) -> None:
