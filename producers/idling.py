@@ -2,7 +2,7 @@
 
 from typing import Final
 
-PATIENCE: Final = 10
+PATIENCE: Final = 5
 """After how many looks that found nothing the pauses grow."""
 GROWTH: Final = 8
 """How many times its first length a pause becomes at most."""
