@@ -238,14 +238,15 @@ async def pending(
 
 @lru_cache(maxsize=256)
 def _places(shards: tuple[int, ...]) -> Select[Any]:
-    head = (_first() if len(shards) == SHARDS else _first_of_each(shards)).subquery()
-    return select(head.c.outbox_id, head.c.stream, head.c.org_id, head.c.ref).order_by(head.c.outbox_id)
+    return _first() if len(shards) == SHARDS else _first_of_each(shards)
 
 
 def _first(*of: ColumnElement[bool]) -> Select[Any]:
     """The first places that meet every condition; without any, as a relay with every part reads them."""
     beyond = outbox.c.outbox_id > bindparam("after", type_=Integer())
-    first = select(outbox).where(*of, beyond).order_by(outbox.c.outbox_id)
+    columns = outbox.c
+    place = select(columns.outbox_id, columns.stream, columns.org_id, columns.ref)
+    first = place.where(*of, beyond).order_by(columns.outbox_id)
     return first.limit(bindparam("limit", type_=Integer()))
 
 

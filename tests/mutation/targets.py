@@ -94,6 +94,7 @@ TARGETS: Final = (
             "tests/unit/producers/test_relay_plan.py",
             f"{_STORAGE}/test_outbox.py",
             f"{_STORAGE}/test_written_outcomes.py",
+            f"{_STORAGE}/test_judgements.py",
         ),
     ),
     Target(
@@ -106,6 +107,7 @@ TARGETS: Final = (
             for name in (
                 "_pass",
                 "_read",
+                "_known",
                 "_acknowledge",
                 "_begin",
                 "_closed_lanes",

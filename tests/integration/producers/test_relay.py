@@ -337,6 +337,8 @@ async def test_what_a_writer_hands_over_is_sent_without_being_read(
     async with database.transaction() as tx:
         known, _ = await outbox.append_outcomes(tx, [outcome("acme", 0), outcome("acme", 1)])
     handed_over = outcome("acme", 0, pad=10).value
+    async with database.reading(), database.reading(), database.reading():
+        pass  # as many connections as are needed below: a new one would have it forgotten
     relay = bench.relay(database, topic)
     relay.wake({known: handed_over})
     async with running(relay):

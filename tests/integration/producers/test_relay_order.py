@@ -611,6 +611,48 @@ async def test_a_topics_trouble_is_told_and_ends_with_its_next_delivery(database
     assert relay.status().troubles == (f"topic dead_letter: {why}",)
 
 
+async def handed_over(database: Database, relay: Relay, number: int) -> bytes:
+    """Decide an outcome, and hand over a value that shows where it came from."""
+    value = outcome(A, number, pad=10).value
+    async with database.transaction() as tx:
+        [at] = await outbox.append_outcomes(tx, [outcome(A, number)])
+    relay.wake({at: value})
+    return value
+
+
+async def test_what_was_handed_over_is_sent_whether_or_not_something_is_to_be_deleted(
+    database: Database,
+) -> None:
+    async with database.transaction():
+        pass  # the connection is there before anything is handed over
+    broker = Broker()
+    relay = relay_on(database, broker, Clock())
+    values = [await handed_over(database, relay, 0)]
+    assert await relay._pass()
+    assert relay._done
+    values.append(await handed_over(database, relay, 1))
+    await passes(relay)
+
+    assert [record.value for _, record in broker.log] == values
+
+
+async def test_what_was_handed_over_before_the_last_connection_was_opened_is_read(database: Database) -> None:
+    async with database.transaction():
+        pass
+    broker = Broker()
+    relay = relay_on(database, broker, Clock())
+    await handed_over(database, relay, 0)
+    await database._writer.dispose()
+    await database.ping()
+    async with database.transaction():
+        pass  # opens a connection, to a server that may have taken over
+    await passes(relay)
+    value = await handed_over(database, relay, 1)
+    await passes(relay)
+
+    assert [record.value for _, record in broker.log] == [outcome(A, 0).value, value]
+
+
 async def test_what_another_relay_has_published_is_no_trouble_of_ours(database: Database) -> None:
     broker = Broker(lambda _batch: "before")
     relay = relay_on(database, broker, Clock())

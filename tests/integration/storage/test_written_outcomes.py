@@ -79,6 +79,19 @@ async def test_what_is_at_hand_is_not_read(database: Database, statements: State
         assert "value" not in sent[0]
 
 
+async def test_what_is_not_at_hand_is_read_and_nothing_else(
+    database: Database, statements: Statements
+) -> None:
+    decided = [outcome(value=b"%d" % number) for number in range(3)]
+    async with database.transaction() as tx:
+        first, *_ = await outbox.append_outcomes(tx, decided)
+    async with database.reading() as tx:
+        with statements(tx) as sent:
+            page = await outbox.pending(tx, ALL, limit=2, written=written({first: b"0"}))
+    assert [record.value for record in page] == [b"0", b"1"]
+    assert [sent[1].count("outcomes.value"), sent[1].count("WHERE outcomes.outcome_seq")] == [1, 1]
+
+
 @given(
     at_hand=st.sets(st.integers(min_value=0, max_value=11)),
     shards=st.sets(st.sampled_from(ALL)),
