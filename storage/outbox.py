@@ -210,7 +210,8 @@ async def pending(
 
     Reads no more than `limit` places of each part, however many rows stand in others. `after` pages within
     one pass: begin the next pass at 0, because an organization's place may become visible after a later one
-    of another. Values that `written` has are taken out of it instead of being read.
+    of another. Values that `written` has are taken out of it instead of being read. What is gone since the
+    places were read has been published by another relay, and is left out.
     """
     if not shards or limit < 1:
         return []
@@ -233,6 +234,7 @@ async def pending(
         if stream != Stream.DEAD_LETTER
         else _pending_letter(outbox_id, letters[ref])
         for outbox_id, stream, org_id, ref in places
+        if ref in (letters if stream == Stream.DEAD_LETTER else values)
     ]
 
 

@@ -30,6 +30,8 @@ class WrittenOutcomes:
 
     def add(self, values: Mapping[int, bytes]) -> None:
         """Remember these, in their order; only after the transaction that wrote them has committed."""
+        for number in values:
+            self.take(number)  # given again after a fail-over, it is another outcome
         self._values |= values
         self._bytes += sum(map(len, values.values()))
         while self._bytes > self._max_bytes:

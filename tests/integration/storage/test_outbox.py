@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event, select, text
+from sqlalchemy import delete, event, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.dead_letters import DeadLetterReason, dead_letter_headers
@@ -17,7 +17,9 @@ from storage import dead_letters, organizations, outbox, outcomes
 from storage.database import Database
 from storage.dead_letters import Wanted
 from storage.outbox import SHARDS, shard_of
+from storage.tables import dead_letters as letters_table
 from storage.tables import outbox as outbox_table
+from storage.tables import outcomes as outcomes_table
 from tests.integration.storage.rows import NOON, after, first_column, letter, outcome
 
 Statements = Callable[[AsyncConnection], AbstractContextManager[list[str]]]
@@ -53,6 +55,18 @@ async def test_a_rolled_back_outcome_is_never_pending(database: Database) -> Non
         await outbox.append_outcomes(tx, [outcome(value=b"kept")])
     async with database.reading() as tx:
         assert [record.value for record in await outbox.pending(tx, ALL)] == [b"kept"]
+
+
+async def test_what_is_gone_although_its_place_was_seen_is_left_out(database: Database) -> None:
+    async with database.transaction() as tx:
+        gone, _ = await outbox.append_outcomes(tx, [outcome(value=b"1"), outcome(value=b"2")])
+        await outbox.append_dead_letters(tx, [letter(1), letter(2)])
+        # As another relay and a retention run do between the places and the values.
+        await tx.execute(delete(outcomes_table).where(outcomes_table.c.outcome_seq == gone))
+        await tx.execute(delete(letters_table).where(letters_table.c.offset == 1))
+        found = await outbox.pending(tx, ALL)
+    assert [record.value for record in found] == [b"2", letter(2).value]
+    assert dict(found[1].headers)["qm-original-offset"] == b"2"
 
 
 async def test_each_part_is_read_by_itself_and_in_pages(database: Database) -> None:

@@ -42,6 +42,14 @@ def test_the_oldest_are_forgotten_where_there_is_no_room() -> None:
     assert [some.take(number) for number in (5, 6)] == [None, b"1"]
 
 
+def test_a_number_given_again_stands_for_the_last_value() -> None:
+    some = WrittenOutcomes(max_bytes=10)
+    some.add({1: b"12345678"})
+    some.add({1: b"1234"})
+    some.add({2: b"123456"})
+    assert [some.take(number) for number in (1, 2)] == [b"1234", b"123456"]
+
+
 def test_all_can_be_forgotten() -> None:
     some = WrittenOutcomes(max_bytes=4)
     some.add({1: b"1234"})
