@@ -68,6 +68,8 @@ _OUTCOME: Final = (
 _OUTBOX = ("shard", "stream", "org_id", "ref")
 
 _STREAMS: Final = {stream.value: stream for stream in Stream}
+# A member of an enumeration is looked up by a Python function before 3.12: here once, not once a record.
+_LETTER: Final = Stream.DEAD_LETTER
 
 
 class PendingRecord(NamedTuple):
@@ -221,7 +223,7 @@ async def pending(
     unknown: list[int] = []
     lettered: list[int] = []
     for _, stream, _, ref in places:
-        if stream == Stream.DEAD_LETTER:
+        if stream == _LETTER:
             lettered.append(ref)
         elif written is not None and (value := written.take(ref)) is not None:
             values[ref] = value
@@ -229,13 +231,17 @@ async def pending(
             unknown.append(ref)
     values |= await _values(tx, unknown)
     letters = await _letters(tx, lettered)
-    return [
-        PendingRecord(outbox_id, _STREAMS[stream], org_id, org_id.encode(), values[ref], _OUTCOME_HEADERS)
-        if stream != Stream.DEAD_LETTER
-        else _pending_letter(outbox_id, letters[ref])
-        for outbox_id, stream, org_id, ref in places
-        if ref in (letters if stream == Stream.DEAD_LETTER else values)
-    ]
+    records: list[PendingRecord] = []
+    for outbox_id, stream, org_id, ref in places:
+        if stream == _LETTER:
+            if ref in letters:
+                records.append(_pending_letter(outbox_id, letters[ref]))
+        elif ref in values:
+            key = org_id.encode()
+            records.append(
+                PendingRecord(outbox_id, _STREAMS[stream], org_id, key, values[ref], _OUTCOME_HEADERS)
+            )
+    return records
 
 
 @lru_cache(maxsize=256)

@@ -83,7 +83,7 @@ async def save(tx: AsyncConnection, resources: Iterable[Resource]) -> None:
     in_order = sorted(resources, key=lambda one: (one.org_id, one.kind, one.resource_id))
     rows = [dict(zip(_COLUMNS, astuple(resource), strict=True)) for resource in in_order]
     if rows:
-        await tx.execute(_saving(on_postgresql=on_postgresql(tx)), rows if len(rows) > 1 else rows[0])
+        await tx.execute(_saving(on_postgresql=on_postgresql(tx)), rows)
 
 
 @lru_cache(maxsize=2)

@@ -153,14 +153,14 @@ async def of_generation(
     tx: AsyncConnection, org_id: str, user_id: str, name: str, generation: int
 ) -> StoredKey | None:
     """The key of one generation."""
-    of_generation = _OF_USER.where(virtual_keys.c.generation == generation)
-    return await _one(tx, of_generation, org_id=org_id, user_id=user_id, name=name)
+    query = _OF_USER.where(virtual_keys.c.generation == generation)
+    return await _one(tx, query, org_id=org_id, user_id=user_id, name=name)
 
 
 async def live(tx: AsyncConnection, org_id: str, user_id: str, name: str) -> StoredKey | None:
     """The one key in use; None where there is none."""
-    in_use = _OF_USER.where(virtual_keys.c.state == KeyState.LIVE)
-    return await _one(tx, in_use, org_id=org_id, user_id=user_id, name=name)
+    query = _OF_USER.where(virtual_keys.c.state == KeyState.LIVE)
+    return await _one(tx, query, org_id=org_id, user_id=user_id, name=name)
 
 
 async def latest(tx: AsyncConnection, org_id: str, user_id: str, name: str) -> StoredKey | None:

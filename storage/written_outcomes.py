@@ -30,7 +30,7 @@ class WrittenOutcomes:
 
     def add(self, values: Mapping[int, bytes]) -> None:
         """Remember these, in their order; only after the transaction that wrote them has committed."""
-        for number in values:
+        for number in self._values.keys() & values.keys():
             self.take(number)  # given again after a fail-over, it is another outcome
         self._values |= values
         self._bytes += sum(map(len, values.values()))

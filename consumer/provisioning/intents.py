@@ -160,9 +160,9 @@ class TryIntents:
             await write_down(moment, key.footprint)
             return key
 
-        intent = await self._context.transaction(self._claim, work)
-        self.found.append(intent.footprint)
-        return intent
+        key = await self._context.transaction(self._claim, work)
+        self.found.append(key.footprint)
+        return key
 
 
 async def remember(tx: AsyncConnection, ends: Iterable[tuple[Footprint, Resource | None]]) -> None:

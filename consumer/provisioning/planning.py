@@ -136,10 +136,9 @@ class _Planner:
         profile = await profile_of(tx, row.org_id)
         budget = data.max_budget_usd
         key = await key_intent(moment, row, data.user_id)
-        membership = None
-        if not profile.adopted and (standing is None or standing.state is not ResourceState.KEPT):
-            membership = intent(moment, row, ResourceKind.MEMBER, data.user_id, standing)
-        await write_down(moment, key.footprint, *([] if membership is None else [membership]))
+        looks_first = profile.adopted or (standing is not None and standing.state is ResourceState.KEPT)
+        membership = None if looks_first else intent(moment, row, ResourceKind.MEMBER, data.user_id, standing)
+        await write_down(moment, *(one for one in (key.footprint, membership) if one is not None))
         plan = UserPlan(
             team_id=profile.team_id,
             user_id=data.user_id,
