@@ -93,6 +93,8 @@ class World:
 
     program = (sys.executable, "-m", "consumer")
     """What runs the service, and any command."""
+    replicas = 1
+    """Of each topic."""
 
     def __init__(
         self, *, kafka: str, database_url: str, litellm_url: str, litellm_key: str, folder: Path
@@ -147,7 +149,7 @@ class World:
         admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka)
         await admin.start()
         try:
-            await create_topics(admin, [NewTopic(name, PARTITIONS, 1) for name in names])
+            await create_topics(admin, [NewTopic(name, PARTITIONS, self.replicas) for name in names])
         finally:
             await admin.close()
 

@@ -20,7 +20,6 @@ from typing import Any, ClassVar, Final
 import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 from sqlalchemy import func, select
 
@@ -32,8 +31,7 @@ from storage.tables import outcomes
 from tests.checker.check import check
 from tests.checker.collect import collect
 from tests.checker.history import Policy
-from tests.e2e.world import INBOUND, OUTBOUND, PARTITIONS, Service, World, event, eventually
-from tests.parts.kafka import create_topics
+from tests.e2e.world import INBOUND, OUTBOUND, Service, World, event, eventually
 
 SECONDS: Final = float(os.environ.get("QM_TEST_OUTAGE_S", "12"))
 """How long an outage lasts: short where nothing else is asked for, `QM_TEST_OUTAGE_S=60` for proof."""
@@ -57,14 +55,6 @@ class ReplicatedWorld(World):
     """A world on a cluster: its topics outlive a broker."""
 
     replicas = 3
-
-    async def create_topics(self, *names: str) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka)
-        await admin.start()
-        try:
-            await create_topics(admin, [NewTopic(name, PARTITIONS, self.replicas) for name in names])
-        finally:
-            await admin.close()
 
 
 class Upstream:
